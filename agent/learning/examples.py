@@ -1,0 +1,28 @@
+"""What the trainer reads: one session as token ids, with the places the model is to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Example:
+    """One whole session as one sequence.
+
+    `ids` and `loss` have one entry per token; `loss[i]` says that the model learns to predict `ids[i]` from what is
+    before it. `weight` scales the session's loss. `session`, `digest` (of the journal's last line), `goal` and `family`
+    say where it came from; sequences that begin with the same system turn share their first `shared` tokens.
+    """
+
+    ids: tuple[int, ...]
+    loss: tuple[bool, ...]
+    session: str
+    digest: str
+    goal: str
+    family: str = ""
+    weight: float = 1.0
+    shared: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.loss):
+            raise ValueError(f"session {self.session}: {len(self.ids)} tokens but {len(self.loss)} loss marks")
