@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -82,9 +83,29 @@ def _shown(observation: Mapping[str, Any], *, short: bool) -> dict[str, Any]:
     return {"status": observation["status"], "text": first_line, "cut": len(text) - len(first_line)}
 
 
-def _recalled(events_of: Mapping[str, Event]) -> list[dict[str, Any]]:
+def _recalled(events_of: Mapping[str, Event]) -> list[dict[str, str]]:
+    """What memory offered: where each record is from, how old it was then, and its words in quotes, on one line."""
     event = events_of.get("recall")
-    return [] if event is None else list(event.data["records"])
+    if event is None:
+        return []
+    return [
+        {
+            "source": ", ".join((f"{record['kind']} from {record['origin']}", *_age(event.time, record))),
+            "text": json.dumps(" ".join(record["text"].split()), ensure_ascii=False),  # no record can end its quotes
+        }
+        for record in event.data["records"]
+    ]
+
+
+def _age(now: float, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """How long before `now` (Unix time) a record was made; nothing for a recall that was logged without times."""
+    if "created" not in record:
+        return ()
+    seconds = max(0.0, now - record["created"])
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(seconds // size)) > 0:
+            return (f"{count} {unit}{'s' if count > 1 else ''} ago",)
+    return ("just now",)
 
 
 def _turn(template: str, **values: Any) -> str:
