@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,30 @@ class Parts:
         return []
 
 
+@dataclass(frozen=True)
+class Supplied:
+    """What the sessions of a batch are given instead of opening it themselves; None is opened as the settings say."""
+
+    memory: Callable[[], Memory | None] | None = None
+    sandbox: Callable[[Path], tuple[Sandbox | None, tuple[Capability, ...]]] | None = None
+    """Given the workspace."""
+    interrupted: Callable[[], bool] | None = None
+    """Asked between steps and tokens, instead of listening for Ctrl-C."""
+
+
 @contextlib.contextmanager
 def open_parts(
-    settings: Settings, goal: Goal, open_policy: Callable[[], Policy], *, autonomous: bool
+    settings: Settings,
+    goal: Goal,
+    open_policy: Callable[[], Policy],
+    *,
+    autonomous: bool,
+    supplied: Supplied | None = None,
 ) -> Generator[Parts]:
     """Open all parts, and close them in the end. The sandbox and the memory start in threads while the model loads.
 
     `autonomous` says that every action is allowed and nobody watches: then a reduced sandbox is used only where the
-    settings ask for it by name.
+    settings ask for it by name. `supplied` parts are closed like the others.
 
     Raises WhetstoneError for the first part that cannot be opened; the others are closed.
     """
@@ -67,9 +84,11 @@ def open_parts(
     with contextlib.ExitStack() as stack:
         workspace = stack.enter_context(Workspace(settings.paths.workspace))
         threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="start"))
-        opening_sandbox = threads.submit(open_sandbox_in, settings, settings.paths.workspace)
+        supplied = supplied or Supplied()
+        in_folder = supplied.sandbox or partial(open_sandbox_in, settings)
+        opening_sandbox = threads.submit(in_folder, settings.paths.workspace)
         stack.callback(_close, opening_sandbox, lambda opened: opened[0])
-        opening_memory = threads.submit(_open_memory, settings)
+        opening_memory = threads.submit(supplied.memory or partial(_open_memory, settings))
         stack.callback(_close, opening_memory, lambda opened: opened)
         policy = open_policy()
         stack.callback(policy.close)

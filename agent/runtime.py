@@ -15,7 +15,7 @@ from agent.approval import Approval, Asker, recorded_asker
 from agent.check import Verifier
 from agent.journal import Journal, Session, new_session_id, read_session
 from agent.loop import Loop
-from agent.parts import Parts, header, open_parts, open_sandbox_in
+from agent.parts import Parts, Supplied, header, open_parts, open_sandbox_in
 from agent.policies import open_policy
 from agent.policies.recorded import RecordedPolicy
 from agent.recollection import Recollection
@@ -36,27 +36,30 @@ def run_goal(
     asker: Asker | None,
     policy: Callable[[str], Policy] | None = None,
     parent: Mapping[str, JSON] | None = None,
+    session: str | None = None,
+    supplied: Supplied | None = None,
 ) -> Event:
     """Run one goal to its ending and return the `end` event.
 
     `asker` is None where nobody can be asked; `policy` makes the policy from the session's id (by default the one the
-    settings name); `parent` names the session and step this one branches off. Raises WhetstoneError when the session
-    cannot be set up; from its first step on, whatever goes wrong is an ending.
+    settings name); `parent` names the session and step this one branches off; `session` is its id (by default a new
+    one); `supplied` is what a batch shares. Raises WhetstoneError when the session cannot be set up; from its first
+    step on, whatever goes wrong is an ending.
     """
-    session = new_session_id()
+    session = session or new_session_id()
 
     def opened() -> Policy:
         return open_policy(settings, session) if policy is None else policy(session)
 
     with (
-        open_parts(settings, goal, opened, autonomous=_autonomous(settings, asker)) as parts,
+        open_parts(settings, goal, opened, autonomous=_autonomous(settings, asker), supplied=supplied) as parts,
         Journal.create(settings.sessions_folder(), session, redact=redactor()) as journal,
     ):
         first = journal.append("session", header(settings, goal, session, parts, parent=parent), durable=True)
         view.event(first)
         kept = keep_workspace(parts.workspace, ObjectStore(objects_folder(settings)))
         events = [first, journal.append("workspace", kept)]
-        return _drive(settings, goal, parts, journal, events, view=view, asker=asker)
+        return _drive(settings, goal, parts, journal, events, view=view, asker=asker, supplied=supplied)
 
 
 def objects_folder(settings: Settings) -> Path:
@@ -79,11 +82,21 @@ def resume_settings(path: Path, flags: Mapping[str, Any], *, spelled: Mapping[st
     return load_settings({**recorded, **flags}, spelled={**dict.fromkeys(recorded, "the session"), **(spelled or {})})
 
 
-def resume_session(settings: Settings, path: Path, *, force: bool, view: View, asker: Asker | None) -> Event:
+def resume_session(
+    settings: Settings,
+    path: Path,
+    *,
+    force: bool,
+    view: View,
+    asker: Asker | None,
+    policy: Callable[[str], Policy] | None = None,
+    supplied: Supplied | None = None,
+) -> Event:
     """Go on with the session in the journal at `path` and return its new `end` event.
 
-    `settings` come from `resume_settings`. Raises WhetstoneError if the session is over, if its journal cannot be
-    trusted, or if the model, the adapter or the tools are not what they were, unless `force` accepts that.
+    `settings` come from `resume_settings`; `policy` and `supplied` are as in `run_goal`. Raises WhetstoneError if the
+    session is over, if its journal cannot be trusted, or if the model, the adapter or the tools are not what they
+    were, unless `force` accepts that.
     """
     journal, session = Journal.reopen(path, redact=redactor())
     with journal:
@@ -92,8 +105,9 @@ def resume_session(settings: Settings, path: Path, *, force: bool, view: View, a
         with open_parts(
             settings,
             goal,
-            lambda: open_policy(settings, session.id),
+            lambda: open_policy(settings, session.id) if policy is None else policy(session.id),
             autonomous=_autonomous(settings, asker),
+            supplied=supplied,
         ) as parts:
             now = header(settings, goal, session.id, parts)
             before = settings_of(session)
@@ -115,7 +129,9 @@ def resume_session(settings: Settings, path: Path, *, force: bool, view: View, a
             view.event(session.events[0])
             events = [*session.events, journal.append("resume", resumed, durable=True)]
             view.event(events[-1])
-            return _drive(settings, goal, parts, journal, events, view=view, asker=asker, notes=session.notes)
+            return _drive(
+                settings, goal, parts, journal, events, view=view, asker=asker, notes=session.notes, supplied=supplied
+            )
 
 
 def repeat_session(
@@ -199,6 +215,7 @@ def _drive(
     view: View,
     asker: Asker | None,
     notes: Sequence[str] = (),
+    supplied: Supplied | None = None,
 ) -> Event:
     """Run the loop from where `events` end."""
 
@@ -220,7 +237,8 @@ def _drive(
         recollection = Recollection(
             parts.memory, journal.id, limit=settings.memory.recall, max_chars=settings.memory.chars, past=events
         )
-    with _stop_on_sigint() as interrupted:
+    asked = None if supplied is None else supplied.interrupted
+    with _stop_on_sigint() if asked is None else contextlib.nullcontext(asked) as interrupted:
         loop = Loop(
             goal=goal,
             journal=journal,

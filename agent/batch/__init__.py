@@ -1,0 +1,6 @@
+"""Many goals, nobody watching: each in a workspace of its own, with a journal of its own, several at a time."""
+
+from agent.batch.results import Result, read_results
+from agent.batch.run import MemoryMode, Stopping, run_rows
+
+__all__ = ["MemoryMode", "Result", "Stopping", "read_results", "run_rows"]

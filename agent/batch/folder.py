@@ -1,0 +1,230 @@
+"""The folder of a batch, and what it knows about each goal.
+
+OUT/batch.json          the settings that every goal ran with
+OUT/started.jsonl       row, its digest and its session, written before the session begins
+OUT/results.jsonl       one line for each goal that ended
+OUT/workspaces/<id>     what each goal worked in
+OUT/data/sessions       the journals, which say what happened
+
+A goal that was started and has no result was cut off; its journal says how far it came.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agent.batch.results import Result, read_results
+from agent.goalfile import GoalRow
+from agent.journal import SUFFIX
+from agent.types import JSON, Ending, WhetstoneError
+
+RECORD, STARTED, RESULTS, LOCK = "batch.json", "started.jsonl", "results.jsonl", "lock"
+OURS = (RECORD, STARTED, RESULTS, "summary.json", "report.html", "sessions", "workspaces", "data")
+"""What `fresh` removes."""
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+FREE_SETTINGS = ("paths.", "model.threads")
+"""Settings that may change between two runs of a batch without making it another one."""
+
+
+class BatchFolder:
+    """One process's hold on a batch's folder. Methods may be called from any thread.
+
+    Raises WhetstoneError for a folder that cannot be written, that another process works in, that holds something
+    else, or whose goals ran with other settings (unless `fresh`, which removes what the batch left there).
+    """
+
+    def __init__(self, out: Path, rows: Sequence[GoalRow], record: Mapping[str, JSON], *, fresh: bool = False) -> None:
+        self.out = out.absolute()
+        self._writing = threading.Lock()
+        _refuse_doubles(rows)
+        self.digests = {row.id: row_digest(row) for row in rows}
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.out)
+            try:
+                self._open(record, fresh)
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise WhetstoneError(
+                f"the folder {out} cannot be written: {error.strerror}; name another with -o"
+            ) from error
+
+    def workspace(self, row: GoalRow) -> Path:
+        return self.out / "workspaces" / place_name(row.id)
+
+    @property
+    def data(self) -> Path:
+        return self.out / "data"
+
+    def journal(self, session: str) -> Path:
+        return self.data / "sessions" / f"{session}{SUFFIX}"
+
+    def last_session(self, row: GoalRow) -> str | None:
+        """The session in which this row, as it is now, was started last."""
+        return self._started.get((row.id, self.digests[row.id]))
+
+    def note_start(self, row: GoalRow, session: str) -> None:
+        """Put on disk that `row` runs as `session` from now on."""
+        digest = self.digests[row.id]
+        self._append(STARTED, {"id": row.id, "row": digest, "session": session})
+        self._started[row.id, digest] = session
+
+    def note_result(self, result: Result) -> None:
+        self._append(RESULTS, result.as_data())
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def __enter__(self) -> BatchFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, record: Mapping[str, JSON], fresh: bool) -> None:
+        there = self.out / RECORD
+        if there.exists():
+            if fresh:
+                _remove(self.out / name for name in OURS)
+            else:
+                _refuse_changed(there, record)
+        elif others := sorted(p.name for p in self.out.iterdir() if p.name != LOCK):
+            raise WhetstoneError(
+                f"{self.out} holds something that is no batch ({', '.join(others[:3])}): name an empty folder with -o"
+            )
+        write_whole(there, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        self.data.mkdir(exist_ok=True)
+        (self.out / "workspaces").mkdir(exist_ok=True)
+        self._started = {(line["id"], line["row"]): line["session"] for line in _lines(self.out / STARTED)}
+        self.kept = self._kept_results()
+        """Results of rows that need not run again, by id."""
+
+    def _kept_results(self) -> dict[str, Result]:
+        path = self.out / RESULTS
+        if not path.exists():
+            return {}
+        found = read_results(path)
+        kept = [r for r in found if self.digests.get(r.id, r.row) == r.row and r.ending != Ending.ERROR]
+        whole = "".join(json.dumps(result.as_data()) + "\n" for result in kept)
+        if whole.encode() != path.read_bytes():
+            write_whole(path, whole)
+        return {result.id: result for result in kept}
+
+    def _append(self, name: str, data: Mapping[str, JSON]) -> None:
+        raw = json.dumps(data).encode() + b"\n"
+        with self._writing:
+            try:
+                fd = os.open(self.out / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    size = os.fstat(fd).st_size
+                    if os.write(fd, raw) != len(raw):
+                        os.ftruncate(fd, size)
+                        raise WhetstoneError(f"{self.out / name} cannot be written whole: make room and run it again")
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise WhetstoneError(
+                    f"{self.out / name} cannot be written: {error.strerror}; make room and run the same command again"
+                ) from error
+
+
+def row_digest(row: GoalRow) -> str:
+    """sha256 hex of all that a row says."""
+    said = asdict(row) | {"workspace": None if row.workspace is None else str(row.workspace)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def place_name(id: str) -> str:
+    """A folder name for a row's id: itself where that is one, else a name that no other id has."""
+    if SAFE_NAME.fullmatch(id):
+        return id
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-.")[:40]
+    return f"{clean or 'goal'}~{hashlib.sha256(id.encode()).hexdigest()[:12]}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file by temporary file and rename. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _refuse_doubles(rows: Sequence[GoalRow]) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise WhetstoneError(f"two goals have the id {row.id!r}: give each its own")
+        seen.add(row.id)
+
+
+def _locked(out: Path) -> int:
+    fd = os.open(out / LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise WhetstoneError(f"another process works in {out}: wait for it, or name another folder with -o") from error
+    return fd
+
+
+def _refuse_changed(there: Path, record: Mapping[str, JSON]) -> None:
+    try:
+        before: Any = json.loads(there.read_text(encoding="utf-8"))
+        old, new = dict(before["settings"]), dict(record["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WhetstoneError(f"{there} is damaged: start again with --fresh, or name another folder with -o") from error
+    changed = [
+        f"{key} was {old.get(key)} and is {new.get(key)}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and not key.startswith(FREE_SETTINGS)
+    ]
+    if changed:
+        raise WhetstoneError(
+            f"the goals in {there.parent} ran with other settings ({'; '.join(changed[:4])}):"
+            " restore those, start again with --fresh, or name another folder with -o"
+        )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that only we write."""
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = []
+    raw = path.read_bytes()
+    for line in raw[: raw.rfind(b"\n") + 1].splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise WhetstoneError(f"{path} is damaged: start again with --fresh") from error
+    if not raw.endswith(b"\n") and raw:  # a line that was cut off must not run into the next one
+        os.truncate(path, raw.rfind(b"\n") + 1)
+    return found
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
