@@ -99,13 +99,12 @@ class Engine:
         if len(set(sessions)) < len(sessions):
             raise WhetstoneError("two requests of one batch name the same session: give each its own")
         with torch.inference_mode():
-            running = [self._begin(request) for request in requests]
-            self._caches.trim(sessions)
-            generations = list(running)
-            while running := [generation for generation in running if not generation.done]:
-                self._advance(running)
-            self._caches.trim(sessions)
-        return [self._completion(g) for g in generations]
+            generations = [self.begin(request) for request in requests]
+            self.trim(generations)
+            while running := [generation for generation in generations if not generation.done]:
+                self.advance(running)
+            self.trim(generations)
+        return [self.completion(generation) for generation in generations]
 
     def forget(self, session: str) -> None:
         """Drop a session's cache."""
@@ -115,7 +114,24 @@ class Engine:
         """Bytes of keys and values held for all sessions, 0 if this one has none."""
         return self._caches.bytes if session in self._caches else 0
 
-    def _begin(self, request: Request) -> Generation:
+    # --- one pass at a time, for those that let requests come and go (`agent/engine/scheduler.py`) ---------------
+
+    def trim(self, in_use: Sequence[Generation]) -> None:
+        """Drop caches until their budget holds, the least recently used first; those in use stay."""
+        self._caches.trim([generation.request.session for generation in in_use])
+
+    def fits(self, request: Request, running: Sequence[Generation]) -> bool:
+        """Whether keys and values of all these, each at its full length, stay within the budget."""
+        requests = [request, *(generation.request for generation in running)]
+        tokens = sum(min(len(r.ids) + r.max_tokens, self.context_tokens) for r in requests)
+        return tokens * self._caches.bytes_per_token <= self._caches.budget
+
+    def held(self, request: Request) -> int:
+        """How many tokens of the prompt some cache holds already."""
+        return self._caches.held(request.session, request.ids)
+
+    def begin(self, request: Request) -> Generation:
+        """Start on a request. Raises WhetstoneError if its prompt leaves no room in the context."""
         room = self.context_tokens - len(request.ids)
         if room < 1 or not request.ids:
             raise WhetstoneError(
@@ -137,8 +153,11 @@ class Engine:
         generation.reused = min(len(generation.cache.ids), len(generation.prompt))
         return generation
 
-    def _advance(self, running: Sequence[Generation]) -> None:
-        """One forward pass over what each generation has pending, and one new token for those that are up to date."""
+    def advance(self, running: Sequence[Generation]) -> None:
+        """One forward pass over what each generation has pending, and one new token for those that are up to date.
+
+        To be called under `torch.inference_mode()`, with generations that are not done.
+        """
         for generation in running:
             if generation.request.cancelled():
                 generation.stop("cancelled")
@@ -190,7 +209,8 @@ class Engine:
         allowed = numpy.unpackbits(bits, count=logits.shape[0], bitorder="little").view(numpy.bool_)
         return torch.from_numpy(allowed).to(logits.device)
 
-    def _completion(self, g: Generation) -> Completion:
+    def completion(self, g: Generation) -> Completion:
+        """The result of a generation that is done."""
         prompt = len(g.prompt)
         sampled = sum(g.sampled)
         milliseconds = {**g.milliseconds, "total": (time.monotonic() - g.started) * 1000}

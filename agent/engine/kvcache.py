@@ -32,6 +32,11 @@ class KVCache:
         """Memory held by the buffers."""
         return sum(b.element_size() * b.nelement() for pair in self._buffers if pair for b in pair)
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of one position, 0 before anything was written."""
+        return sum(b.element_size() * b.shape[0] * b.shape[2] for pair in self._buffers if pair for b in pair)
+
     def write(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store `keys` and `values` ([tokens, kv_heads, head_dim]) from position `start` on.
 
@@ -68,7 +73,7 @@ class CacheStore:
 
     def __init__(self, layers: int, budget: int) -> None:
         self._layers = layers
-        self._budget = budget
+        self.budget = budget
         self._caches: OrderedDict[str, KVCache] = OrderedDict()
 
     def open(self, session: str, ids: Sequence[int]) -> KVCache:
@@ -90,7 +95,7 @@ class CacheStore:
         """Drop caches until the budget holds; those of `in_use` sessions stay."""
         total = self.bytes
         for session in list(self._caches):
-            if total <= self._budget:
+            if total <= self.budget:
                 return
             if session not in in_use:
                 total -= self._caches.pop(session).bytes
@@ -98,6 +103,18 @@ class CacheStore:
     @property
     def bytes(self) -> int:
         return sum(cache.bytes for cache in self._caches.values())
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of one position of one session, 0 before any was written."""
+        return next((size for cache in self._caches.values() if (size := cache.bytes_per_token)), 0)
+
+    def held(self, session: str, ids: Sequence[int]) -> int:
+        """How many leading `ids` a cache of `session` would start with."""
+        if session in self._caches:
+            return common_prefix(self._caches[session].ids, ids)
+        best = max((common_prefix(cache.ids, ids) for cache in self._caches.values()), default=0)
+        return best if best >= SHARE_TOKENS else 0
 
     def __contains__(self, session: object) -> bool:
         return session in self._caches

@@ -12,46 +12,74 @@ from agent.settings import Settings
 from agent.types import JSON, Completion, Prompt, WhetstoneError
 
 if TYPE_CHECKING:
-    from agent.engine.decode import Request
+    from agent.engine.decode import Engine, Request
     from agent.engine.models import LoadedModel
     from agent.engine.sampling import Sampling
+    from agent.engine.scheduler import Scheduler
 
 MAX_CONTEXT = 8192
 """The window where the setting leaves it open: what a long session needs, at a price a small machine can pay."""
 LIBRARIES = ("torch", "tokenizers", "llguidance")
 
 
-class LocalPolicy:
-    """One session's view of a loaded model. `sampling` is what every step uses; `session` names the cache."""
+def load_chosen(settings: Settings) -> LoadedModel:
+    """The model and the adapter that the settings name. Raises WhetstoneError if either cannot be loaded."""
+    from agent.engine.models import load_model
 
-    def __init__(self, loaded: LoadedModel, *, session: str, sampling: Sampling, context_tokens: int = 0) -> None:
+    model = settings.model
+    return load_model(
+        model.name,
+        adapter=None if model.adapter in ("auto", "none") else Path(model.adapter),
+        dtype=model.dtype,
+        device=model.device,
+        threads=model.threads or None,
+        cache=settings.paths.cache,
+    )
+
+
+def engine_for(loaded: LoadedModel, *, context_tokens: int = 0) -> Engine:
+    """An engine for a loaded model; a `Scheduler` around it serves several sessions."""
+    from agent.engine.chat import Chat
+    from agent.engine.decode import Engine
+
+    context = min(context_tokens or MAX_CONTEXT, loaded.model.context_tokens)
+    return Engine(loaded.model, loaded.tokenizer, end_id=Chat(loaded.tokenizer).end_id, context_tokens=context)
+
+
+class LocalPolicy:
+    """One session's view of a loaded model.
+
+    `sampling` is what every step uses; `session` names the cache. `scheduler` is the engine that several sessions
+    share (`Scheduler(engine_for(loaded))`); without one the session has an engine of its own.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        session: str,
+        sampling: Sampling,
+        context_tokens: int = 0,
+        scheduler: Scheduler | None = None,
+    ) -> None:
         from agent.engine.chat import Chat
-        from agent.engine.decode import Engine
 
         self._loaded = loaded
         self._session = session
         self._sampling = sampling
         self._context = min(context_tokens or MAX_CONTEXT, loaded.model.context_tokens)
         self._chat = Chat(loaded.tokenizer)
-        self._engine = Engine(loaded.model, loaded.tokenizer, end_id=self._chat.end_id, context_tokens=self._context)
+        self._engine = scheduler or engine_for(loaded, context_tokens=self._context)
 
     @classmethod
     def open(cls, settings: Settings, session: str) -> LocalPolicy:
         """The policy that the settings describe. Raises WhetstoneError if the model or the adapter cannot be loaded."""
-        from agent.engine.models import load_model
         from agent.engine.sampling import Sampling
 
-        model, sampling = settings.model, settings.sampling
-        loaded = load_model(
-            model.name,
-            adapter=None if model.adapter in ("auto", "none") else Path(model.adapter),
-            dtype=model.dtype,
-            device=model.device,
-            threads=model.threads or None,
-            cache=settings.paths.cache,
-        )
-        chosen = Sampling(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed)
-        return cls(loaded, session=session, sampling=chosen, context_tokens=model.context_tokens)
+        chosen = settings.sampling
+        sampling = Sampling(temperature=chosen.temperature, top_p=chosen.top_p, seed=chosen.seed)
+        loaded = load_chosen(settings)
+        return cls(loaded, session=session, sampling=sampling, context_tokens=settings.model.context_tokens)
 
     @property
     def context_tokens(self) -> int:

@@ -1,0 +1,122 @@
+"""Many sessions, one engine: each gets what it would get alone, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from torch import Tensor
+
+from agent.engine.decode import Engine, Request
+from agent.engine.models import LoadedModel
+from agent.engine.network import Network, Row
+from agent.engine.sampling import Sampling
+from agent.engine.scheduler import Scheduler
+from agent.types import WhetstoneError
+from tests.engine.conftest import engine_of
+from tests.engine.test_engine_equalities import request
+
+
+class CountingNetwork:
+    """The model, and how many tokens of how many rows each of its passes had."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.passes: list[list[int]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._network, name)
+
+    def forward(self, rows: Sequence[Row]) -> Tensor:
+        self.passes.append([row.count for row in rows])
+        return self._network.forward(rows)
+
+
+def counting(loaded: LoadedModel, **options: object) -> tuple[Engine, CountingNetwork]:
+    network = CountingNetwork(loaded.model)
+    return engine_of(replace(loaded, model=network), **options), network  # type: ignore[arg-type]
+
+
+def requests(loaded: LoadedModel, count: int) -> list[Request]:
+    sampling = Sampling(temperature=1.0, seed=5)
+    return [
+        replace(
+            request(loaded, f"Read file {n} " * (1 + n % 3), session=f"s{n}"),
+            sampling=replace(sampling, stream=f"s{n}"),
+        )
+        for n in range(count)
+    ]
+
+
+def test_each_of_many_sessions_gets_what_it_gets_alone(loaded: LoadedModel) -> None:
+    own = requests(loaded, 12)
+    alone = [engine_of(loaded).complete(one) for one in own]
+    engine, network = counting(loaded)
+    with Scheduler(engine, rows=5) as scheduler, ThreadPoolExecutor(12) as threads:
+        together = list(threads.map(scheduler.complete, own))
+    assert [c.token_ids for c in together] == [c.token_ids for c in alone]
+    assert max(len(rows) for rows in network.passes) == 5, "they did share passes, and no more than allowed"
+
+
+def test_a_request_joins_between_two_tokens_of_another(loaded: LoadedModel) -> None:
+    first, second = requests(loaded, 2)
+    joined = threading.Event()
+    engine, network = counting(loaded)
+    with Scheduler(engine) as scheduler, ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(scheduler.complete, replace(first, on_text=lambda _: joined.set() or time.sleep(0.01)))
+        assert joined.wait(30)
+        threads.submit(scheduler.complete, second).result(30)
+        slow.result(30)
+    assert len(network.passes[0]) == 1
+    assert any(len(rows) == 2 for rows in network.passes)
+
+
+def test_a_prompt_that_others_share_is_read_once(loaded: LoadedModel) -> None:
+    own = [request(loaded, "the same long beginning " * 20 + str(n), session=f"s{n}") for n in range(6)]
+    engine, network = counting(loaded, prefill_tokens=32)
+    with Scheduler(engine) as scheduler, ThreadPoolExecutor(6) as threads:
+        together = list(threads.map(scheduler.complete, own))
+    assert sorted(c.usage.cached > 0 for c in together) == [False, *[True] * 5]
+    assert [c.token_ids for c in together] == [engine_of(loaded).complete(one).token_ids for one in own]
+
+
+def test_requests_wait_where_memory_would_not_hold_them_together(loaded: LoadedModel) -> None:
+    own = requests(loaded, 4)
+    probe = engine_of(loaded)
+    probe.complete(own[0])
+    per_token = probe._caches.bytes_per_token  # pyright: ignore
+    budget = per_token * (max(len(one.ids) + one.max_tokens for one in own) * 2 + 1)
+    engine, network = counting(loaded, cache_bytes=budget)
+    with Scheduler(engine) as scheduler:
+        scheduler.complete(own[0])  # what a token takes is known from the first
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(scheduler.complete, own))
+    assert max(len(rows) for rows in network.passes) == 2
+    assert [c.token_ids for c in together] == [engine_of(loaded).complete(one).token_ids for one in own]
+
+
+def test_a_request_that_cannot_begin_fails_alone(loaded: LoadedModel) -> None:
+    good, bad = requests(loaded, 2)
+    with Scheduler(engine_of(loaded)) as scheduler, ThreadPoolExecutor(2) as threads:
+        failed = threads.submit(scheduler.complete, replace(bad, ids=[1] * 9000))
+        assert threads.submit(scheduler.complete, good).result(30).text
+        with pytest.raises(WhetstoneError, match="9000 tokens"):
+            failed.result(30)
+
+
+def test_a_closed_scheduler_has_finished_what_was_asked_and_takes_no_more(loaded: LoadedModel) -> None:
+    own = requests(loaded, 3)
+    scheduler = Scheduler(engine_of(loaded))
+    with ThreadPoolExecutor(3) as threads:
+        begun = threading.Event()
+        futures = [threads.submit(scheduler.complete, replace(one, on_text=lambda _: begun.set())) for one in own[:1]]
+        assert begun.wait(30)
+        scheduler.close()
+        assert futures[0].result(1).text
+    scheduler.close()
+    with pytest.raises(WhetstoneError, match="closed"):
+        scheduler.complete(own[1])
