@@ -47,9 +47,11 @@ class Documents:
         """Index text files, and all in folders (hidden ones aside, links not followed).
 
         A file whose content is indexed already is passed over, one that changed replaces its old passages. `progress`
-        gets how many of how many files are done, and the next one's path. Raises WhetstoneError for a path given
-        by name that is not there or no text; the files before it are kept.
+        gets how many of how many files are done, and the next one's path. Raises WhetstoneError, before anything is
+        done, for a path that is not there, and for a file given by name that is no text: those before it are kept.
         """
+        if missing := next((path for path in paths if not path.exists()), None):
+            raise _missing(missing)
         files = [found for path in paths for found in _files(path)]
         added: list[str] = []
         unchanged: list[str] = []
@@ -183,10 +185,14 @@ def _files(path: Path) -> Iterable[tuple[Path, bool]]:
     return found
 
 
+def _missing(path: Path) -> WhetstoneError:
+    return WhetstoneError(f"There is no file {path}; give the path of a text file or of a folder.")
+
+
 def _read(path: Path) -> str:
     try:
         if not path.is_file():
-            raise WhetstoneError(f"There is no file {path}; give the path of a text file or of a folder.")
+            raise _missing(path)
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise WhetstoneError(f"{path} is larger than {_MAX_FILE_BYTES >> 20} MiB; split it, then add the parts.")
         raw = path.read_bytes()

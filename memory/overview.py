@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from memory.catalogue import Filter
+from agent.types import JSON, WhetstoneError
+from memory.catalogue import Filter, Row
 from memory.index import VectorMemory
 from memory.record import trust
 
@@ -68,12 +69,27 @@ def stats(memory: VectorMemory) -> Stats:
 
 
 def export(memory: VectorMemory, where: Filter | None = None) -> Iterator[str]:
-    """Every record as one line of JSON, oldest first: the record's fields, its trust, its count and its uses."""
+    """Every record as one line of JSON, oldest first, with the fields of `row_data`."""
     for row in memory.list_records(where):
-        fields = asdict(row.record) | {
-            "trust": trust(row.record.origin),
-            "last_seen": row.last_seen,
-            "count": row.count,
-            "recalled": row.recalled,
-        }
-        yield json.dumps(fields, ensure_ascii=False)
+        yield json.dumps(row_data(row), ensure_ascii=False)
+
+
+def row_data(row: Row) -> dict[str, JSON]:
+    """The record's fields, its trust, its count and its uses."""
+    return asdict(row.record) | {
+        "trust": trust(row.record.origin),
+        "last_seen": row.last_seen,
+        "count": row.count,
+        "recalled": row.recalled,
+    }
+
+
+def identified(memory: VectorMemory, beginning: str) -> str:
+    """The id of the one record whose id begins so. Raises WhetstoneError where there is none, or several."""
+    with memory.reading() as catalogue:
+        query = "SELECT id FROM members WHERE substr(id, 1, ?) = ? LIMIT 2"
+        found = [row[0] for row in catalogue.connection.execute(query, (len(beginning), beginning))]
+    if not beginning or len(found) != 1:
+        how_many = "Several records have ids that begin" if found else "No record has an id that begins"
+        raise WhetstoneError(f"{how_many} with {beginning!r}: `python -m agent memory list` shows the ids.")
+    return str(found[0])

@@ -7,7 +7,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, logs, look, options, replay
+from agent.cli import UsageError, logs, look, memory, options, replay
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -24,6 +24,12 @@ def build() -> TyperGroup:
     sessions.command("prune")(logs.prune)
     sessions.command("reindex")(logs.reindex)
     app.add_typer(sessions, name="sessions")
+    remembered = typer.Typer(rich_markup_mode=None, help="What earlier sessions found out, and your own documents.")
+    for command in (memory.add, memory.forget, memory.search, memory.stats, memory.export, memory.rebuild):
+        remembered.command()(command)
+    remembered.command("list")(memory.list_records)
+    remembered.command("verify")(memory.verify)
+    app.add_typer(remembered, name="memory")
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):
         app.command()(command)
     return cast("TyperGroup", typer.main.get_command(app))

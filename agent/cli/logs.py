@@ -122,7 +122,7 @@ def show(
     if html is not None:
         from agent.view.html import session_page
 
-        with _written(html) as file:
+        with written(html) as file:
             file.write(session_page(logged))
         print(f"written to {html}", file=sys.stderr)
     elif prompt is not None:
@@ -196,7 +196,7 @@ def export(
     if out is None:
         export_sessions(found, format, sys.stdout, redact=not raw)
         return
-    with _written(out) as file:
+    with written(out) as file:
         count = export_sessions(found, format, file, redact=not raw)
     print(f"{count} session(s) written to {out}", file=sys.stderr)
 
@@ -218,7 +218,7 @@ def tell_notes(logged: Session) -> Session:
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Generator[TextIO]:
+def written(path: Path) -> Generator[TextIO]:
     """A file for its owner only that takes the place of `path` when it is whole. Raises UsageError."""
     import tempfile
 
