@@ -65,7 +65,7 @@ def test_a_second_run_keeps_results_and_redoes_changed_rows(tmp_path: Path, sett
 def test_changed_settings_are_refused_unless_fresh(tmp_path: Path, settings: Settings) -> None:
     (before,) = run_rows(settings, [row("a")], out=tmp_path / "out")
     other = settings_for(tmp_path, [act("write_file", path="out.txt", content="made"), finish()], budget__steps=7)
-    with pytest.raises(WhetstoneError, match="budget.steps was 20 and is 7"):
+    with pytest.raises(WhetstoneError, match=r"budget\.steps was 20 and is 7"):
         run_rows(other, [row("a")], out=tmp_path / "out")
     (after,) = run_rows(other, [row("a")], out=tmp_path / "out", fresh=True)
     assert after.session != before.session

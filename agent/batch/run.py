@@ -75,13 +75,13 @@ def run_rows(
     if in_flight < 1:
         raise WhetstoneError(f"{in_flight} goals at a time is none: give at least 1")
     stopping = stopping or Stopping()
-    kept_settings = settings.flat() | {"memory": memory}
-    with BatchFolder(out, rows, {"version": agent.__version__, "settings": kept_settings}, fresh=fresh) as folder:
+    shared = _Shared(SharedModels(in_flight), SharedSandbox(settings), SharedMemory(settings))
+    same = settings.flat() | {"memory": memory} | (shared.models.identity(settings) if policy is None else {})
+    with BatchFolder(out, rows, {"version": agent.__version__, "settings": same}, fresh=fresh) as folder:
         found = {row.id: folder.kept[row.id] for row in rows if row.id in folder.kept}
         for result in found.values():
             _tell(on_result, result)
         left = [row for row in rows if row.id not in found]
-        shared = _Shared(SharedModels(), SharedSandbox(settings), SharedMemory(settings))
         goal = _Goals(settings, folder, shared, policy, memory, stopping, on_event)
         try:
             with ThreadPoolExecutor(in_flight, thread_name_prefix="goal") as threads:
@@ -96,6 +96,7 @@ def run_rows(
                     raise
         finally:
             shared.memory.close()
+            shared.models.close()
     return [found[row.id] for row in rows if row.id in found]
 
 
