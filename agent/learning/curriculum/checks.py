@@ -1,0 +1,78 @@
+"""Checks of answers that accept every fair way of saying them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from agent.types import JSON
+
+UNABLE = (
+    r"(?i)\b(no|not|none|nothing|cannot|can't|couldn't|doesn't|isn't|don't|unable|missing|empty|without|impossible)\b"
+)
+"""What an answer holds that says something is not there or cannot be done."""
+
+
+def says(*values: object, never: Sequence[str] = ()) -> dict[str, JSON]:
+    """The answer holds each of the values, in any letter case, and none of the texts of `never`."""
+    wanted = "".join(rf"(?=.*{_pattern(value)})" for value in values)
+    unwanted = "".join(rf"(?!.*{_bounded(re.escape(text))})" for text in never)
+    return {"answer": {"matches": rf"(?is)\A{wanted}{unwanted}"}}
+
+
+def unable(*values: object, never: Sequence[str] = ()) -> dict[str, JSON]:
+    """The answer says that something is not there or cannot be done, and holds each of the values."""
+    return every(says(*values, never=never), {"answer": {"matches": UNABLE}})
+
+
+def file_says(path: str, *values: object) -> dict[str, JSON]:
+    """The file holds each of the values."""
+    wanted = "".join(rf"(?=.*{_pattern(value)})" for value in values)
+    return {"file": path, "matches": rf"(?is)\A{wanted}"}
+
+
+def file_is(path: str, text: str) -> dict[str, JSON]:
+    """The file holds exactly this, but for a newline at its end."""
+    return {"file": path, "equals": text}
+
+
+def file_lines(path: str, lines: Sequence[str]) -> dict[str, JSON]:
+    """The file holds exactly these lines; blank ones at its end do not matter."""
+    body = r"[ \t]*\r?\n".join(re.escape(line) for line in lines)
+    return {"file": path, "matches": rf"\A\s*{body}\s*\Z"}
+
+
+def every(*checks: dict[str, JSON]) -> dict[str, JSON]:
+    """All of them; nested lists of all become one."""
+    flat: list[JSON] = []
+    for check in checks:
+        flat += check.get("all", [check])
+    return flat[0] if len(flat) == 1 else {"all": flat}
+
+
+def _pattern(value: object) -> str:
+    if isinstance(value, bool):
+        return _bounded("(?:true|yes)" if value else "(?:false|no)")
+    if isinstance(value, int | float):
+        return number_pattern(value)
+    return _bounded(r"\s+".join(re.escape(word) for word in str(value).split()))
+
+
+def _bounded(pattern: str) -> str:
+    return rf"(?<!\w){pattern}(?!\w)"
+
+
+def number_pattern(value: int | float) -> str:
+    """A number, however many of its decimals are given (two at least), with or without separators of thousands."""
+    forms: set[str] = set()
+    for digits in range(2, 13):
+        plain = f"{value:.{digits}f}"
+        forms |= {plain, f"{value:,.{digits}f}"}
+        bare = plain.rstrip("0").rstrip(".")
+        if abs(float(bare) - value) < 0.005:
+            whole, dot, decimals = bare.partition(".")
+            forms |= {bare, f"{int(whole):,}{dot}{decimals}" if whole not in ("-0",) else bare}
+    if float(value).is_integer():
+        forms |= {f"{value:.1f}", f"{value:.0f}", f"{value:,.0f}", f"{value:,.1f}"}
+    options = "|".join(re.escape(form) for form in sorted(forms, key=lambda form: (-len(form), form)))
+    return rf"(?<![\d.,-])(?:{options})(?![\d])(?![.,]\d)"

@@ -1,0 +1,185 @@
+"""The dice of one task: every choice that a family makes goes through a `Draw`, so that a seed fixes the task."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.wording import Wording, phrase
+
+T = TypeVar("T")
+Split = Literal["train", "heldout"]
+HELDOUT_EVERY = 4
+"""Of each pool of names every so many-th is kept for held-out goals."""
+LONG_VALUES = 0.25
+"""Share of odd values in training that are longer than any held-out one."""
+
+
+class Draw:
+    """Seeded choices for one task. The same `rng` state and `split` give the same task."""
+
+    def __init__(self, rng: random.Random, split: Split) -> None:
+        self.rng = rng
+        self.split: Split = split
+
+    def pick(self, pool: Sequence[T]) -> T:
+        """One of a pool that is divided between the splits."""
+        return self.rng.choice(self.share(pool))
+
+    def some(self, pool: Sequence[T], count: int) -> list[T]:
+        """Different ones of a pool that is divided between the splits."""
+        share = self.share(pool)
+        return self.rng.sample(share, min(count, len(share)))
+
+    def share(self, pool: Sequence[T]) -> list[T]:
+        """The part of a pool that this split may use; small pools are not divided."""
+        if len(pool) < 2 * HELDOUT_EVERY:
+            return list(pool)
+        heldout = self.split == "heldout"
+        return [item for at, item in enumerate(pool) if (at % HELDOUT_EVERY == HELDOUT_EVERY - 1) == heldout]
+
+    def any(self, options: Sequence[T]) -> T:
+        return self.rng.choice(options)
+
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
+
+    def whole(self, low: int, high: int) -> int:
+        return self.rng.randint(low, high)
+
+    def amount(self, low: float, high: float) -> float:
+        """A number with two decimals, the last of which is not always zero."""
+        return round(self.rng.uniform(low, high), 2)
+
+    def say(self, wording: Wording, **values: object) -> str:
+        return phrase(self.rng, self.split, wording, **values)
+
+    def person(self) -> str:
+        return f"{self.pick(names.FIRST)} {self.pick(names.LAST)}"
+
+    def people(self, count: int) -> list[str]:
+        """Different first names, so that none can be mistaken for another."""
+        return [f"{first} {self.pick(names.LAST)}" for first in self.some(names.FIRST, count)]
+
+    def email(self, person: str | None = None) -> str:
+        first, _, last = (person or self.person()).lower().partition(" ")
+        form = self.any((f"{first}.{last}", f"{first[0]}{last}", f"{first}{self.whole(1, 99)}", f"{last}_{first}"))
+        return f"{form}@{self.pick(names.DOMAINS)}"
+
+    def phone(self) -> str:
+        form = self.any(("+## ## ### ####", "0## ### ####", "555-####", "(0##) ###-###", "+### ## #######"))
+        return "".join(str(self.whole(1, 9)) if c == "#" else c for c in form)
+
+    def date(self, first: int = 2021, last: int = 2026) -> str:
+        return f"{self.whole(first, last)}-{self.whole(1, 12):02}-{self.whole(1, 28):02}"
+
+    def code(self) -> str:
+        """An odd value that can only be copied: an identifier, a key, a version, an address."""
+        upper, both = string.ascii_uppercase, string.ascii_letters
+        forms = [
+            "AA-####",
+            "A##-AAA",
+            "####-####",
+            "AAA####",
+            "#.##.#",
+            "xxxx-####",
+            "A#A#A#",
+            "10.#.##.##",
+            "hhhhhhhh",
+        ]
+        if self.split == "train" and self.chance(LONG_VALUES):
+            forms = [
+                "hhhhhhhhhhhhhhhh",
+                "AAAA-####-####-AA",
+                "xxxxxxxx-xxxx-####",
+                "bbbbbbbbbbbbbb",
+                "####-####-####-####",
+            ]
+        alphabet = {
+            "A": upper,
+            "#": "123456789",
+            "x": string.ascii_lowercase,
+            "h": "0123456789abcdef",
+            "b": both + "23456789",
+        }
+        return "".join(self.rng.choice(alphabet[c]) if c in alphabet and c != "." else c for c in self.any(forms))
+
+    def value(self) -> str:
+        """Something that a line of a file may say of something else."""
+        kind = self.whole(0, 7)
+        if kind == 0:
+            return self.person()
+        if kind == 1:
+            return str(self.whole(2, 99999))
+        if kind == 2:
+            return self.date()
+        if kind == 3:
+            return f"{self.pick(names.COLOURS)} {self.pick(names.ANIMALS)}"
+        if kind == 4:
+            return self.pick(names.CITIES)
+        if kind == 5:
+            return f"{self.whole(7, 20)}:{self.any(('00', '15', '30', '45'))}"
+        return self.code()
+
+    def path(self, extension: str, stem: str = "") -> str:
+        """A file's path: a stem, perhaps with a tail, perhaps in a folder."""
+        stem = stem or self.pick(names.STEMS)
+        tail = self.rng.random()
+        if tail < 0.10:
+            stem = f"{stem}_{self.whole(2019, 2026)}"
+        elif tail < 0.18:
+            stem = f"{stem}-{self.pick(names.MONTHS)}"
+        elif tail < 0.24:
+            stem = f"{self.pick(names.WORDS)}_{stem}"
+        elif tail < 0.28:
+            stem = f"{stem}{self.whole(2, 9)}"
+        elif tail < 0.31:
+            stem = stem.capitalize()
+        folder = f"{self.pick(names.FOLDERS)}/" if self.chance(0.2) else ""
+        return f"{folder}{stem}.{extension}"
+
+    def text_path(self, stem: str = "") -> str:
+        return self.path(self.any(("txt", "txt", "txt", "md")), stem)
+
+    def new_path(self, taken: Sequence[str], extension: str, stem: str = "") -> str:
+        """A path that is not taken yet, also not by a file of that name in another folder."""
+        used = {path.rpartition("/")[2].lower() for path in taken}
+        while True:
+            path = self.path(extension, stem)
+            if path.rpartition("/")[2].lower() not in used:
+                return path
+            stem = ""
+
+    def outcome(self) -> str:
+        """What memory holds of an earlier session that has nothing to do with this one."""
+        path, value = self.text_path(), self.value()
+        thing = self.pick(names.SETTINGS).replace("_", " ")
+        goal = self.any((f"What is the {thing} in {path}?", f"Write {value} to {path}", f"How many lines has {path}?"))
+        answer = {"W": value if goal.startswith("What") else f"Wrote {value} to {path}."}.get(
+            goal[0], str(self.whole(2, 40))
+        )
+        tool = f"write_file(path={path}, content={value})" if goal.startswith("Write") else f"read_file(path={path})"
+        check = self.any(("no check", "check passed"))
+        return f"Goal: {goal}\nEnding: finished ({check})\nAnswer: {answer}\nSteps that worked: {tool}"
+
+    def clutter(self, taken: Sequence[str], most: int = 3) -> dict[str, str]:
+        """Small files that have nothing to do with the goal."""
+        files: dict[str, str] = {}
+        for _ in range(self.any((0, 0, 1, 1, 2, most))):
+            path = self.new_path([*taken, *files], self.any(("txt", "md", "log", "json", "csv", "ini")))
+            files[path] = self.filler(path)
+        return files
+
+    def filler(self, path: str) -> str:
+        """A few lines that fit the file's extension."""
+        words = self.some(names.WORDS, 5)
+        if path.endswith(".json"):
+            return f'{{"{words[0]}": "{words[1]}", "{words[2]}": {self.whole(1, 99)}}}\n'
+        if path.endswith(".csv"):
+            return f"{words[0]},{words[1]}\n" + "".join(f"{self.whole(1, 99)},{self.whole(1, 99)}\n" for _ in range(3))
+        if path.endswith(".ini"):
+            return f"[{words[0]}]\n{words[1]} = {self.whole(1, 99)}\n"
+        return "".join(f"{word} {self.pick(names.ANIMALS)} {self.whole(1, 99)}\n" for word in words[: self.whole(2, 5)])
