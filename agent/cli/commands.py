@@ -7,7 +7,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, logs, look, memory, options, replay
+from agent.cli import UsageError, dataset, logs, look, memory, options, replay
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -27,9 +27,14 @@ def build() -> TyperGroup:
     remembered = typer.Typer(rich_markup_mode=None, help="What earlier sessions found out, and your own documents.")
     for command in (memory.add, memory.forget, memory.search, memory.stats, memory.export, memory.rebuild):
         remembered.command()(command)
+    remembered.command()(memory.ablate)
     remembered.command("list")(memory.list_records)
     remembered.command("verify")(memory.verify)
     app.add_typer(remembered, name="memory")
+    datasets = typer.Typer(rich_markup_mode=None, help="Sessions as data to learn from.")
+    for command in (dataset.build, dataset.show, dataset.stats, dataset.export, dataset.rate):
+        datasets.command()(command)
+    app.add_typer(datasets, name="dataset")
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):
         app.command()(command)
     return cast("TyperGroup", typer.main.get_command(app))

@@ -1,0 +1,207 @@
+"""Journals become a dataset: verified sessions as token sequences, with a manifest that names every one of them.
+
+A dataset is a folder with `examples.jsonl` (one `Example` a line) and `manifest.json`: the sessions used and their
+digests, those left out and why, the filters, the base whose tokens they are, the held-out suites they were kept apart
+from. `docs/learning.md` tells the whole story.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from agent.engine.digests import write_whole
+from agent.journal import JournalError, Session, read_session
+from agent.learning.cleaning import Cleaner
+from agent.learning.examples import Example
+from agent.learning.filters import Candidate, Filters, candidate, distinct
+from agent.learning.heldout import HeldOut
+from agent.learning.sequences import SessionEncoder, Unusable
+from agent.learning.taint import taint
+from agent.types import JSON, WhetstoneError
+
+EXAMPLES, MANIFEST = "examples.jsonl", "manifest.json"
+SCHEMA_VERSION = 1
+
+
+def _quiet(_: int) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as read back. `manifest` is the JSON of its file."""
+
+    folder: Path
+    examples: tuple[Example, ...]
+    manifest: Mapping[str, Any]
+
+
+def build_dataset(
+    sessions: Iterable[Path | Session],
+    out: Path,
+    encoder: SessionEncoder,
+    *,
+    filters: Filters | None = None,
+    held_out: HeldOut | None = None,
+    leave_out_held_out: bool = False,
+    ratings: Mapping[str, str] | None = None,
+    base: str = "",
+    progress: Callable[[int], None] = _quiet,
+) -> dict[str, Any]:
+    """Make the dataset of `sessions` (journals, or sessions read already) in the folder `out`; returns its manifest.
+
+    `ratings` are a person's judgements by session id (`good`, `bad`), `base` the model's name for the manifest,
+    `progress` is told how many sessions were read. Raises WhetstoneError, and writes nothing, if a session worked on a
+    held-out goal (unless those are to be left out), or if nothing is left to learn from.
+    """
+    filters, held_out, ratings = filters or Filters(), held_out or HeldOut(), ratings or {}
+    candidates: list[Candidate] = []
+    left_out: dict[str, str] = {}
+    leaked: list[str] = []
+    cleaner = Cleaner(personal=filters.redact)
+    number = 0
+    for number, item in enumerate(sessions, start=1):
+        name = item.id if isinstance(item, Session) else item.stem
+        try:
+            session = item if isinstance(item, Session) else read_session(item)
+            if (leak := held_out.leak(session)) == "exact":
+                leaked.append(name)
+            chosen = _usable(session, encoder, filters, leak, ratings.get(name), cleaner)
+        except JournalError:
+            left_out[name] = "damaged"
+        except Unusable as reason:
+            left_out[name] = str(reason)
+        else:
+            candidates.append(chosen)
+        progress(number)
+    if leaked and not leave_out_held_out:
+        raise WhetstoneError(
+            f"{len(leaked)} of {number} sessions worked on held-out goals (first: {leaked[0]}): training on them would"
+            " make every later measurement worthless; point at other sessions, or leave these out with"
+            " --leave-out-held-out"
+        )
+    used, reasons = distinct(candidates, filters)
+    left_out |= reasons
+    if not used:
+        why = "; ".join(f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common(3))
+        raise WhetstoneError(f"none of {number} sessions can be learned from ({why or 'there are none'})")
+    examples = [example for one in used for example in one.examples]
+    manifest = _manifest(number, used, left_out, encoder, filters, held_out, base)
+    manifest["redacted"] = cleaner.changed
+    write_dataset(out, examples, manifest)
+    return manifest
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The examples of a dataset. Raises WhetstoneError if the folder is none, or its content was changed."""
+    return list(read_dataset(folder).examples)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """A dataset with its manifest. Raises WhetstoneError if the folder is none, or its content was changed."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        raw = (folder / EXAMPLES).read_bytes()
+    except (OSError, ValueError) as error:
+        raise WhetstoneError(f"{folder} is not a dataset ({error}): make one with `dataset build`") from error
+    if manifest.get("schema") != SCHEMA_VERSION:
+        raise WhetstoneError(f"{folder} was made by another version: build it again with `dataset build`")
+    if sha256(raw).hexdigest() != manifest.get("examples_sha256"):
+        raise WhetstoneError(f"{folder / EXAMPLES} is not what its manifest records: build the dataset again")
+    return Dataset(folder, tuple(_examples(raw)), manifest)
+
+
+def write_dataset(folder: Path, examples: Sequence[Example], manifest: Mapping[str, JSON]) -> None:
+    """Write a dataset, the manifest last, so that a folder with one is whole."""
+    text = "".join(f"{_line(example)}\n" for example in examples)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    write_whole(folder / EXAMPLES, text)
+    whole = {**manifest, "schema": SCHEMA_VERSION, "examples_sha256": sha256(text.encode()).hexdigest()}
+    write_whole(folder / MANIFEST, json.dumps(whole, indent=1))
+
+
+def _usable(
+    session: Session,
+    encoder: SessionEncoder,
+    filters: Filters,
+    leak: str | None,
+    rating: str | None,
+    cleaner: Cleaner,
+) -> Candidate:
+    """The session as one to choose from. Raises Unusable with the reason if it is none."""
+    if leak is not None:
+        raise Unusable("held out" if leak == "exact" else "nearly a held-out goal")
+    if reason := filters.refuses(session, rating):
+        raise Unusable(reason)
+    if not filters.tainted and taint(session.events) is not None:
+        raise Unusable("steered by untrusted text")
+    clean, same = cleaner.clean(session)
+    examples = encoder.examples(clean, exact=same)
+    if not examples:
+        raise Unusable("nothing to learn from")
+    if max(len(example.ids) for example in examples) > filters.max_tokens:
+        raise Unusable("too long")
+    return candidate(session, examples)
+
+
+def _manifest(
+    read: int,
+    used: Sequence[Candidate],
+    left_out: Mapping[str, str],
+    encoder: SessionEncoder,
+    filters: Filters,
+    held_out: HeldOut,
+    base: str,
+) -> dict[str, Any]:
+    examples = [example for one in used for example in one.examples]
+    return {
+        "created": time.time(),
+        "base": base,
+        **asdict(encoder.lineage),
+        "loss_on": encoder.loss_on,
+        "filters": {k: v if v != float("inf") else None for k, v in asdict(filters).items()},
+        "held_out": {"digest": held_out.digest, "goals": held_out.goals},
+        "counts": {
+            "read": read,
+            "used": len(used),
+            "goals": len({one.goal for one in used}),
+            "examples": len(examples),
+            "tokens": sum(len(example.ids) for example in examples),
+            "loss_tokens": sum(sum(example.loss) for example in examples),
+            "longest": max(len(example.ids) for example in examples),
+        },
+        "families": dict(sorted(Counter(one.examples[0].family for one in used).items())),
+        "left_out": dict(Counter(left_out.values()).most_common()),
+        "sessions": [
+            {
+                "session": one.examples[0].session,
+                "digest": one.examples[0].digest,
+                "goal": one.goal,
+                "family": one.examples[0].family,
+                "steps": one.steps,
+                "tokens": one.tokens,
+            }
+            for one in used
+        ],
+        "sessions_left_out": dict(left_out),
+    }
+
+
+def _line(example: Example) -> str:
+    fields = {**asdict(example), "ids": list(example.ids), "loss": [int(flag) for flag in example.loss]}
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def _examples(raw: bytes) -> Iterator[Example]:
+    for line in raw.splitlines():
+        fields: dict[str, Any] = json.loads(line)
+        fields["ids"] = tuple(fields["ids"])
+        fields["loss"] = tuple(bool(flag) for flag in fields["loss"])
+        yield Example(**fields)

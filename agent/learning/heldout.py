@@ -1,0 +1,114 @@
+"""Goals that are never trained on: the suites a gate or an evaluation measures with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.journal import Session
+from agent.types import JSON, WhetstoneError
+
+NEAR = 0.85
+"""Two goals with the same check are the same goal in other words if they share this much of their words."""
+Leak = Literal["exact", "near"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of the held-out goals. `digest` is the sha256 over all of them, empty where there are none."""
+
+    digest: str = ""
+    goals: int = 0
+    _files_of: Mapping[tuple[str, str], list[str]] = field(default_factory=dict[tuple[str, str], list[str]])
+    _texts: frozenset[str] = frozenset()
+    _unchecked: frozenset[str] = frozenset()
+    _by_check: Mapping[str, list[frozenset[str]]] = field(default_factory=dict[str, list[frozenset[str]]])
+
+    def leak(self, session: Session) -> Leak | None:
+        """Whether a session worked on a held-out goal: the same one, or nearly so.
+
+        The same goal has the same words and the same check (or one of them has none) and starts from the same files,
+        where the suite says which. `near` is the same check with other files, or with nearly the same words.
+        """
+        goal = session.header["goal"]
+        text, check = normalised(goal["text"]), check_digest(goal["check"])
+        if text in self._unchecked or (text in self._texts and goal["check"] is None):
+            return "exact"
+        starts = self._files_of.get((text, check))
+        if starts is not None:
+            return "exact" if _start(session) in starts or "" in starts else "near"
+        words = frozenset(text.split())
+        near = any(_alike(words, other) >= NEAR for other in self._by_check.get(check, ()))
+        return "near" if near and goal["check"] is not None else None
+
+
+def read_held_out(suites: Iterable[Path]) -> HeldOut:
+    """The goals of suites (JSONL files of goal rows). Raises WhetstoneError for a file that is none."""
+    files_of: dict[tuple[str, str], list[str]] = {}
+    by_check: dict[str, list[frozenset[str]]] = {}
+    unchecked: set[str] = set()
+    lines: list[str] = []
+    for suite in suites:
+        for row in _rows(suite):
+            text, check = normalised(str(row["goal"])), check_digest(row.get("check"))
+            files_of.setdefault((text, check), []).append(_files_digest(row.get("files")))
+            by_check.setdefault(check, []).append(frozenset(text.split()))
+            if row.get("check") is None:
+                unchecked.add(text)
+            lines.append(f"{text} {check}\n")
+    digest = sha256("".join(sorted(lines)).encode()).hexdigest() if lines else ""
+    return HeldOut(
+        digest, len(lines), files_of, frozenset(text for text, _ in files_of), frozenset(unchecked), by_check
+    )
+
+
+def normalised(text: str) -> str:
+    """A goal's words: lower case, without punctuation around them, one blank between."""
+    words = (re.sub(r"^\W+|\W+$", "", word) for word in text.casefold().split())
+    return " ".join(word for word in words if word)
+
+
+def check_digest(check: JSON) -> str:
+    """sha256 hex of a check, whatever the order of its keys."""
+    return sha256(json.dumps(check, sort_keys=True).encode()).hexdigest()
+
+
+def _start(session: Session) -> str:
+    """The digest of the files the session started from, as `_files_digest` makes it."""
+    kept = next((event.data for event in session.events if event.kind == "workspace"), None)
+    if kept is None:
+        return ""
+    return _digest_of((file["path"], file["sha256"]) for file in kept["files"])
+
+
+def _files_digest(files: Mapping[str, str] | None) -> str:
+    """Empty where the suite does not say what the goal starts from."""
+    if files is None:
+        return ""
+    return _digest_of((re.sub(r"^\./", "", path), sha256(text.encode()).hexdigest()) for path, text in files.items())
+
+
+def _digest_of(files: Iterable[Sequence[str]]) -> str:
+    return sha256(json.dumps(sorted([path, digest] for path, digest in files)).encode()).hexdigest()
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other) if one or other else 1.0
+
+
+def _rows(suite: Path) -> list[dict[str, Any]]:
+    try:
+        lines = suite.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        if all(isinstance(row, dict) and isinstance(row.get("goal"), str) for row in rows):
+            return rows
+    except (OSError, ValueError) as error:
+        raise WhetstoneError(
+            f"the held-out suite {suite} cannot be read ({error}): give a JSONL file of goals"
+        ) from error
+    raise WhetstoneError(f'the held-out suite {suite} has a line without a goal: each line needs a "goal"')
