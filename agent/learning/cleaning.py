@@ -27,12 +27,21 @@ class Cleaner:
 
     def clean(self, session: Session) -> tuple[Session, bool]:
         """The session without them, and whether it is as it was."""
-        found = session if self._placeholders is None else redacted(session, self._placeholders)
+        shown = _shown(session)
+        found = shown if self._placeholders is None else redacted(shown, self._placeholders)
         if self._redact is not str:
             found = replace(found, events=tuple(_without(event, self._redact) for event in found.events))
-        same = found.events == session.events
+        same = found.events == shown.events
+        first = replace(session.events[0], data={**session.header, **found.header})
+        found = replace(found, events=(first, *found.events[1:]))
         self.changed += not same
         return (session, True) if same else (found, False)
+
+
+def _shown(session: Session) -> Session:
+    """The session with no more in its header than the model is shown of it: schemas are long and hold nothing."""
+    first = replace(session.events[0], data={key: session.header[key] for key in ("goal", "system")})
+    return replace(session, events=(first, *(e for e in session.events[1:] if e.kind != "workspace")))
 
 
 def _without(event: Event, redact: Callable[[str], str]) -> Event:

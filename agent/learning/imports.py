@@ -31,7 +31,7 @@ _SPEAKERS = {"system": "system", "human": "user", "gpt": "assistant", "observati
 
 
 def read_chats(path: Path) -> list[Session]:
-    """The chats in a JSON or JSONL file as sessions. Raises WhetstoneError, with the number, for one that is no chat."""
+    """The chats in a JSON or JSONL file as sessions. Raises WhetstoneError, with its number, for one that is none."""
     try:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines() if _is_lines(text) else [text]
