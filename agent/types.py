@@ -164,6 +164,10 @@ class TokenUsage:
     forced: int = 0
     """Generated tokens that the grammar left no choice about."""
     sampled: int = 0
+    drafted: int = 0
+    """Tokens guessed ahead and read by the model before it was known whether it would choose them."""
+    accepted: int = 0
+    """Guessed tokens that it chose."""
 
     @property
     def generated(self) -> int:
@@ -191,7 +195,7 @@ class Completion:
     prompt_digest: str = ""
     """sha256 hex of the prompt's token ids (little-endian int32), empty for policies without tokens."""
     milliseconds: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Wall time by part: `tokenize`, `prefill`, `mask`, `decode`, `total`."""
+    """Wall time by part: `tokenize`, `prefill`, `decode`, `draft`, `mask`, `sample`, `total`."""
 
 
 class Policy(Protocol):

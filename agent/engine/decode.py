@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agent.engine.chat import END_THINK
 from agent.engine.generation import Generation
 from agent.engine.grammar import Vocabulary
-from agent.engine.kvcache import CacheStore
+from agent.engine.kvcache import CacheStore, common_prefix
 from agent.engine.network import Network, Row
 from agent.engine.sampling import Sampling, choose, follow
 from agent.engine.tokenizer import ModelTokenizer
@@ -60,7 +60,8 @@ class Engine:
     """Decodes actions with one network.
 
     `context_tokens` is the window (None: the model's own), `cache_bytes` what keys and values of all sessions may take,
-    `prefill_tokens` how much of a prompt is read at once. `fast_forward=False` computes forced tokens one at a time.
+    `prefill_tokens` how much of a prompt is read at once. `fast_forward=False` computes forced tokens one at a time,
+    `drafts=False` makes no guesses ahead (`agent/engine/drafts.py`).
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Engine:
         end_id: int,
         context_tokens: int | None = None,
         fast_forward: bool = True,
+        drafts: bool = True,
         cache_bytes: int = CACHE_BYTES,
         prefill_tokens: int = PREFILL_TOKENS,
     ) -> None:
@@ -80,6 +82,7 @@ class Engine:
         self.vocabulary = Vocabulary(tokenizer, logits=network.vocabulary, end_id=end_id)
         self._end_think = tokenizer.encode_structure(f"{END_THINK}\n\n")
         self._fast_forward = fast_forward
+        self._drafts = drafts
         self._prefill_tokens = prefill_tokens
         self._caches = CacheStore(network.layers, cache_bytes)
 
@@ -166,17 +169,48 @@ class Engine:
         live = [generation for generation in running if not generation.done]
         if not live:
             return
-        rows = [Row(g.cache, self._next_ids(g)) for g in live]
+        rows = [self._row(g) for g in live]
         started = time.perf_counter()
         logits = self.network.forward(rows)
         elapsed = (time.perf_counter() - started) * 1000
         width = sum(row.count for row in rows)
-        for number, (generation, row) in enumerate(zip(live, rows, strict=True)):
+        end = 0
+        for generation, row in zip(live, rows, strict=True):
+            begin, end = end, end + row.wanted
             reading = row.start < len(generation.prompt)
             generation.milliseconds["prefill" if reading else "decode"] += elapsed * row.count / width
-            generation.cache.ids += row.ids
+            drafted = row.wanted - 1
+            generation.cache.ids += row.ids[: row.count - drafted]
             if not generation.pending:
-                self._sample(generation, logits[number])
+                self._sample_along(generation, row.ids[row.count - drafted :], logits[begin:end])
+
+    def _row(self, generation: Generation) -> Row:
+        """What the next pass reads of this generation: what is pending, and a guess where that ends in a choice."""
+        ids = self._next_ids(generation)
+        if not self._drafts or len(ids) < len(generation.pending) or generation.request.follow is not None:
+            return Row(generation.cache, ids)
+        started = time.perf_counter()
+        guess = generation.draft()
+        generation.milliseconds["draft"] += (time.perf_counter() - started) * 1000
+        return Row(generation.cache, [*ids, *guess], wanted=1 + len(guess))
+
+    def _sample_along(self, generation: Generation, guess: Sequence[int], logits: Tensor) -> None:
+        """Choose a token, and as many more as the guess foretold. `logits` is [1 + len(guess), vocabulary].
+
+        The cache keeps what was guessed right; it is as if the rest had never been read.
+        """
+        right = 0
+        while True:
+            written = len(generation.ids)
+            self._sample(generation, logits[right])
+            new = generation.ids[written:]
+            agreed = common_prefix(guess[right:], new)
+            right += agreed
+            if generation.done or agreed < len(new):
+                break
+        generation.drafted += len(guess)
+        generation.accepted += right
+        generation.cache.ids += guess[:right]
 
     def _next_ids(self, generation: Generation) -> list[int]:
         pending = generation.pending
@@ -227,6 +261,8 @@ class Engine:
                 prefilled=prompt - g.reused,
                 forced=len(g.ids) - sampled,
                 sampled=sampled,
+                drafted=g.drafted,
+                accepted=g.accepted,
             ),
             prompt_digest=prompt_digest(g.prompt),
             milliseconds={name: round(value, 3) for name, value in milliseconds.items()},

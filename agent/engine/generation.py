@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from agent.engine.chat import END_THINK
+from agent.engine.drafts import PromptLookup
 from agent.engine.grammar import Matcher, Vocabulary
 from agent.types import JSON
 
@@ -58,7 +59,7 @@ class Generation:
         self.logprobs: list[float] = []
         self.finish: Finish = "stop"
         self.done = False
-        self.milliseconds = {"prefill": 0.0, "decode": 0.0, "mask": 0.0, "sample": 0.0}
+        self.milliseconds = {"prefill": 0.0, "decode": 0.0, "draft": 0.0, "mask": 0.0, "sample": 0.0}
         self._vocabulary = vocabulary
         self._matcher = vocabulary.matcher(schema)
         self._limit = limit
@@ -68,6 +69,10 @@ class Generation:
         self._text = bytearray()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._on_text = on_text
+        self.drafted = 0
+        self.accepted = 0
+        self._lookup: PromptLookup | None = None
+        self._looked_up = 0
         shortest = list(self._matcher.shortest)
         self._way_out = shortest
         self._window = CLOSING_MARGIN + 3 * len(shortest)
@@ -103,6 +108,18 @@ class Generation:
     def mask(self) -> bytes:
         """Which tokens may come next, one bit each, least significant first."""
         return self._matcher.mask() if not self._thinking else self._thinking_mask()
+
+    def draft(self) -> list[int]:
+        """A guess at the next tokens that the grammar allows, out of the prompt and what was written; often empty."""
+        if self._thinking:
+            return []
+        if self._lookup is None:
+            self._lookup = PromptLookup()
+            self._lookup.extend(self.prompt)
+        self._lookup.extend(self.ids[self._looked_up :])
+        self._looked_up = len(self.ids)
+        guess = self._lookup.propose()[: max(0, self._limit - len(self.ids) - 1)]
+        return guess[: self._matcher.legal(guess)] if guess else []
 
     def take(self, id: int, logprob: float) -> None:
         """Go on with a token the model chose."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.kvcache import KVCache
-from agent.engine.network import Row, attend
+from agent.engine.network import Row, attend, wanted_places
 from agent.engine.precision import DType, linear
 from agent.types import WhetstoneError
 
@@ -74,9 +74,9 @@ class GenericNetwork:
 
         ids = torch.tensor([id for row in rows for id in row.ids], device=self.device)
         places = torch.cat([torch.arange(r.start, r.start + r.count, device=self.device) for r in rows])
-        ends = torch.tensor([row.count for row in rows], device=self.device).cumsum(0) - 1
+        keep = wanted_places(rows, self.device)
         output = self._model(
-            ids[None], position_ids=places[None], use_cache=False, logits_to_keep=ends, whetstone_rows=rows
+            ids[None], position_ids=places[None], use_cache=False, logits_to_keep=keep, whetstone_rows=rows
         )
         return output.logits[0].float()
 

@@ -147,6 +147,10 @@ class Matcher:
         for id in ids:
             self._text.advance(self._vocabulary.bytes_of(id))
 
+    def legal(self, ids: Sequence[int]) -> int:
+        """How many leading `ids` could be written here; the position does not move."""
+        return self._inner.validate_tokens(list(ids))
+
     def closing(self, limit: int = PLAN_LIMIT, *, known: Sequence[int] = ()) -> list[int] | None:
         """A short legal way from here to the end of the turn, None if `limit` tokens are not enough.
 
@@ -154,7 +158,7 @@ class Matcher:
         the shortest of a few names where there is a choice. The position itself does not move. `known` is a way out
         of an earlier position; it is taken where it is still legal, which is much cheaper than looking for one.
         """
-        if known and self._inner.validate_tokens(list(known)) == len(known):
+        if known and self.legal(known) == len(known):
             return list(known) if len(known) <= limit else None
         return self.copy()._way_out(limit, [BRANCHES])
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.network import Row, attend
+from agent.engine.network import Row, attend, wanted_places
 from agent.engine.precision import DType, Linear, linear
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class LlamaNetwork:
             h = torch.rms_norm(x, shape, layer.mlp_norm, self._epsilon)
             gate, up = layer.gate_up(h).split(self._intermediate, dim=-1)
             x = x + layer.down(silu(gate).mul_(up))
-        ends = torch.tensor([row.count for row in rows], device=self.device).cumsum(0) - 1
-        x = torch.rms_norm(x[ends], shape, self._norm, self._epsilon)
+        x = torch.rms_norm(x[wanted_places(rows, self.device)], shape, self._norm, self._epsilon)
         return self._head(x).float()
 
     def _rotation(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from agent.engine.kvcache import KVCache
@@ -20,31 +21,41 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """New tokens of one session in a forward pass. The cache must hold exactly `start` tokens before them."""
+    """New tokens of one session in a forward pass. The cache must hold exactly `start` tokens before them.
+
+    The logits of the last `wanted` of them are asked for.
+    """
 
     cache: KVCache
     ids: Sequence[int]
-    _masks: dict[int | None, Tensor] = field(default_factory=dict[int | None, "Tensor"])
+    wanted: int = 1
+    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict[tuple[int | None, int], "Tensor"])
 
     def __post_init__(self) -> None:
         self.start = len(self.cache.ids)
         self.count = len(self.ids)
 
-    def mask(self, window: int | None, device: torch.device) -> Tensor:
-        """What each new token may look at, [count, start + count] bool: itself and before, within `window` tokens."""
-        if window not in self._masks:
+    def mask(self, window: int | None, group: int, like: Tensor) -> Tensor:
+        """What each new token may look at, `group` times over, [group * count, start + count]: 0, and -inf elsewhere.
+
+        It may look at itself and before, within `window` tokens. Attention adds it; made once for all layers.
+        """
+        if (window, group) not in self._masks:
             import torch
 
-            new = torch.arange(self.start, self.start + self.count, device=device)[:, None]
-            held = torch.arange(self.start + self.count, device=device)[None, :]
+            new = torch.arange(self.start, self.start + self.count, device=like.device)[:, None]
+            held = torch.arange(self.start + self.count, device=like.device)[None, :]
             seen = held <= new
-            self._masks[window] = seen if window is None else seen & (held > new - window)
-        return self._masks[window]
+            seen = seen if window is None else seen & (held > new - window)
+            added = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
+            self._masks[window, group] = added.repeat(group, 1)
+        return self._masks[window, group]
 
 
 class Network(Protocol):
-    """A causal language model. `forward` returns float32 logits of the last new token of each row, [rows, vocabulary],
-    and leaves the new keys and values in the rows' caches (the caller records the ids)."""
+    """A causal language model. `forward` returns float32 logits of the last `wanted` new tokens of each row, one row
+    after the other, [sum of wanted, vocabulary], and leaves the new keys and values in the rows' caches (the caller
+    records the ids)."""
 
     layers: int
     vocabulary: int
@@ -53,6 +64,15 @@ class Network(Protocol):
     device: torch.device
 
     def forward(self, rows: Sequence[Row]) -> Tensor: ...
+
+
+def wanted_places(rows: Sequence[Row], device: torch.device) -> Tensor:
+    """Where on the packed token axis the wanted logits are, [sum of wanted]."""
+    import torch
+
+    ends = accumulate(row.count for row in rows)
+    places = [place for row, end in zip(rows, ends, strict=True) for place in range(end - row.wanted, end)]
+    return torch.tensor(places, device=device)
 
 
 def attend(
@@ -88,6 +108,6 @@ def _attend_row(row: Row, query: Tensor, keys: Tensor, values: Tensor, scale: fl
         out = scaled_dot_product_attention(grouped[None], keys[None], values[None], scale=scale)[0]
         return out.reshape(1, heads, -1)
     grouped = query.transpose(0, 1).reshape(kv_heads, group * count, head_dim)
-    mask = row.mask(window, query.device).repeat(group, 1)
+    mask = row.mask(window, group, query)
     out = scaled_dot_product_attention(grouped[None], keys[None], values[None], attn_mask=mask, scale=scale)[0]
     return out.reshape(heads, count, -1).transpose(0, 1)

@@ -77,7 +77,7 @@ def test_a_request_joins_between_two_tokens_of_another(loaded: LoadedModel) -> N
 
 def test_a_prompt_that_others_share_is_read_once(loaded: LoadedModel) -> None:
     own = [request(loaded, "the same long beginning " * 20 + str(n), session=f"s{n}") for n in range(6)]
-    engine, network = counting(loaded, prefill_tokens=32)
+    engine, _network = counting(loaded, prefill_tokens=32)
     with Scheduler(engine) as scheduler, ThreadPoolExecutor(6) as threads:
         together = list(threads.map(scheduler.complete, own))
     assert sorted(c.usage.cached > 0 for c in together) == [False, *[True] * 5]
