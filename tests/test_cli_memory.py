@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
+from memory.embed import default_cache
 from tests.command import Place, Ran, act
 
 NOTE = "the staging port is 7443"
-ON = ("-c", "memory.enabled=true")
+ON = ("-c", "memory.enabled=true", "-c", f"paths.cache={default_cache()}")
 
 
 def memory(place: Place, *arguments: str) -> Ran:
-    return place.call("memory", *arguments)
+    return place.call(*ON, "memory", *arguments)
 
 
 def lines(ran: Ran) -> list[dict[str, Any]]:
@@ -187,12 +188,16 @@ def test_a_memory_that_another_process_holds_is_said(filled: Place) -> None:
 def test_a_progress_bar_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     place = Place(tmp_path)
     (place.folder / "a.txt").write_text("apples and pears")
-    piped = place.run("memory", "add", "a.txt")
+    piped = place.run(*ON, "memory", "add", "a.txt")
     assert (piped.returncode, piped.stderr) == (0, "")
     (place.folder / "a.txt").write_text("plums")
     reader, terminal = pty.openpty()
     watched = subprocess.Popen(
-        place.argv("memory", "add", "a.txt"), cwd=place.folder, env=place.env, stderr=terminal, stdout=subprocess.PIPE
+        place.argv(*ON, "memory", "add", "a.txt"),
+        cwd=place.folder,
+        env=place.env,
+        stderr=terminal,
+        stdout=subprocess.PIPE,
     )
     os.close(terminal)
     seen = b""

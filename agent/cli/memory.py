@@ -1,4 +1,4 @@
-"""The commands on memory: add documents, forget, list, search, count, export, rebuild, verify."""
+"""The commands on memory: add documents, forget, list, search, count, export, rebuild, verify, ablate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from agent.cli.options import Config, Json, chosen_in
 from agent.types import Event, MemoryKind, WhetstoneError
 
 if TYPE_CHECKING:
+    from agent.batch import Result
     from agent.settings import Settings
     from memory.catalogue import Filter
     from memory.index import VectorMemory
@@ -192,6 +193,44 @@ def verify(context: typer.Context, config: Config = None, json: Json = False) ->
     )
     show_verification(found, sys.stdout, as_json=chosen.json)
     raise typer.Exit(0 if found.ok else 1)
+
+
+def ablate(
+    context: typer.Context,
+    goals: Annotated[str, typer.Argument(metavar="GOALS", help="A file of goals, a folder of them, or -.")],
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Seeds for each goal.")] = 1,
+    in_flight: Annotated[int, typer.Option("--in-flight", metavar="N", min=1, help="Goals at a time.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the sessions go; again: goes on there.")
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Run goals with and without memory, with the same seeds, and say what memory is worth."""
+    from agent.ablation import ablate as compare
+    from agent.cli.run import let_plugins_be_found
+    from agent.goalfile import read_goals
+    from agent.journal import new_session_id
+    from agent.view.ablation import show_ablation
+
+    chosen = chosen_in(context, config, json)
+    settings = chosen.load()
+    rows = read_goals(goals, budget=settings.goal_budget())
+    for row in rows:
+        let_plugins_be_found(settings, row.goal.check)
+    folder = out or settings.paths.data / "ablations" / new_session_id()
+    print(f"sessions go to {folder}", file=sys.stderr)
+    with _bar("goals") as advance:
+        ended = 0
+
+        def count(result: Result) -> None:
+            nonlocal ended
+            ended += 1
+            if advance is not None:
+                advance(ended, 2 * seeds * len(rows), result.id)
+
+        found = compare(settings, rows, folder, seeds=seeds, in_flight=in_flight, on_result=count)
+    show_ablation(found, sys.stdout, as_json=chosen.json)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TextIO
 from agent.sanitize import for_terminal
 from agent.types import MemoryRecord, Recalled
 from agent.view.lines import one_line
-from agent.view.progress import seconds
 
 if TYPE_CHECKING:
     from memory.catalogue import Row
@@ -131,7 +130,10 @@ def _id(record: MemoryRecord) -> str:
 
 def _age(created: float) -> str:
     age = max(0.0, time.time() - created)
-    return f"{age / 86400:.0f} days ago" if age >= 2 * 86400 else f"{seconds(age)} ago"
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if age >= 2 * size:
+            return f"{age / size:.0f} {unit}s ago"
+    return "just now"
 
 
 def _sum(parts: Mapping[str, float]) -> str:

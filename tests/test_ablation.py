@@ -1,0 +1,134 @@
+"""What memory is worth is measured on pairs of real sessions that differ in nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.ablation import ablate, compare
+from agent.batch import Result
+from agent.goalfile import GoalRow
+from agent.journal import read_session
+from agent.policies.scripted import ScriptedPolicy
+from agent.settings import Settings
+from agent.types import JSON, Completion, Goal, Prompt, WhetstoneError
+from memory.embed import default_cache
+from tests.command import Place, act
+from tests.sessions import settings_for
+
+
+class Reader(ScriptedPolicy):
+    """Answers with the port that stands in its prompt; where none does, it looks around and gives up."""
+
+    def act(
+        self,
+        prompt: Prompt,
+        schema: Mapping[str, JSON],
+        *,
+        step: int,
+        max_tokens: int,
+        deadline: float,
+        on_text: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> Completion:
+        told = re.search(r"port is (\d+)", prompt.messages[1].content)
+        self._texts = (act("finish", answer=told[1]),) if told else (act("list_files"), act("finish", answer="unknown"))
+        return super().act(
+            prompt,
+            schema,
+            step=step,
+            max_tokens=max_tokens,
+            deadline=deadline,
+            on_text=on_text,
+            cancelled=cancelled,
+        )
+
+
+def settings_in(folder: Path, **flags: Any) -> Settings:
+    return settings_for(folder, [], paths__cache=str(default_cache()), **flags)
+
+
+def port_goals(count: int) -> list[GoalRow]:
+    return [
+        GoalRow(
+            id=f"port-{n}",
+            goal=Goal(f"Which port does service {n} use?", check={"answer": {"equals": str(7000 + n)}}),
+            remembered=(f"service {n}: the port is {7000 + n}",),
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_policy_that_uses_memory_wins_with_it_and_the_difference_is_told(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    rows = [*port_goals(6), GoalRow("easy", Goal("Say unknown.", check={"answer": {"equals": "unknown"}}))]
+    found = ablate(settings, rows, tmp_path / "out", policy=lambda session, row: Reader([]))
+    assert (found.goals, found.pairs, found.left_out) == (7, 7, ())
+    assert (found.success.with_memory, found.success.without) == (1.0, pytest.approx(1 / 7))
+    assert (found.won, found.lost, found.p) == (6, 0, pytest.approx(2 / 64))
+    assert found.success.difference.low > 0.5
+    assert found.steps.difference.mean == pytest.approx(-6 / 7)
+    assert found.tokens.difference.mean < 0
+    journals = {arm: [read_session(p) for p in (tmp_path / "out" / arm).rglob("*.jsonl") if "sessions" in p.parts]
+                for arm in ("with", "without")}  # fmt: skip
+    assert sum(e.kind == "recall" for s in journals["with"] for e in s.events) >= 6
+    assert not [e for s in journals["without"] for e in s.events if e.kind == "recall"]
+    assert {s.header["memory"] for s in journals["without"]} == {False}
+
+
+def test_seeds_make_pairs_and_a_goal_counts_once(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, sampling__temperature=0.7)
+    rows = [replace(row, seed=40) for row in port_goals(2)]
+    found = ablate(settings, rows, tmp_path / "out", seeds=3, policy=lambda session, row: Reader([]))
+    assert (found.goals, found.pairs, found.won) == (2, 6, 2)
+    assert found.p == 0.5
+    seeds = [read_session(path).header["seed"] for path in (tmp_path / "out").rglob("sessions/*.jsonl")]
+    assert sorted(seeds) == sorted([40, 41, 42] * 4)
+
+
+def test_pairs_without_a_verdict_of_their_own_are_left_out() -> None:
+    pairs = [("a#1", "a"), ("b#1", "b"), ("c#1", "c")]
+    having = [Result("a#1", "finished", steps=2), Result("b#1", "error", reason="no model"), Result("c#1", "stuck")]
+    lacking = [Result("a#1", "stuck", steps=5), Result("b#1", "finished")]
+    found = compare(pairs, having, lacking)
+    assert (found.pairs, found.left_out) == (1, ("b#1", "c#1"))
+    assert (found.won, found.steps.difference.mean) == (1, -3.0)
+    with pytest.raises(WhetstoneError, match="None of the 1 pairs can be compared: no model"):
+        compare(pairs[1:2], having, lacking)
+
+
+def test_nothing_to_compare_is_said_before_anything_runs(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    plain = [replace(row, remembered=()) for row in port_goals(1)]
+    with pytest.raises(WhetstoneError, match="is empty and no goal has `remembered` notes"):
+        ablate(settings, plain, tmp_path / "out")
+    cold = settings_in(tmp_path, sampling__temperature=0)
+    with pytest.raises(WhetstoneError, match="temperature 0"):
+        ablate(cold, port_goals(1), tmp_path / "out", seeds=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_the_table_and_goes_on_in_the_same_folder(tmp_path: Path) -> None:
+    place = Place(tmp_path, [act("finish", answer="7000")])
+    goals = [
+        {"id": "a", "goal": "Which port?", "check": {"answer": {"equals": "7000"}}, "remembered": ["the port is 7000"]},
+        {"id": "b", "goal": "Which town?", "check": {"answer": {"equals": "Ulm"}}, "remembered": ["the town is Ulm"]},
+    ]
+    (place.folder / "goals.jsonl").write_text("".join(f"{json.dumps(goal)}\n" for goal in goals))
+    cache = f"paths.cache={default_cache()}"
+    ran = place.call("memory", "ablate", "goals.jsonl", "-o", "out", "-c", cache)
+    assert ran.returncode == 0, ran.stderr
+    assert "2 pairs of 2 goals; 0 goals won with memory, 0 lost, exact McNemar p = 1" in ran.stdout
+    sessions = sorted((place.folder / "out").rglob("sessions/*.jsonl"))
+    again = place.call("memory", "ablate", "goals.jsonl", "-o", "out", "-c", cache, "--json")
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert (found["success"]["with_memory"], found["success"]["without"]) == (0.5, 0.5)
+    assert sorted((place.folder / "out").rglob("sessions/*.jsonl")) == sessions
+    assert len(sessions) == 4
