@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from agent.batch.folder import BatchFolder, place_name
 from agent.batch.models import SharedModels
 from agent.batch.results import Result
 from agent.batch.sharing import SharedMemory, SharedSandbox
+from agent.batch.stopping import Stopping
 from agent.goalfile import GoalRow
 from agent.journal import JournalError, Session, new_session_id, read_session
 from agent.parts import Supplied
@@ -29,28 +29,6 @@ UNFINISHED = (Ending.INTERRUPTED, Ending.ERROR)
 """Endings after which the same command goes on: neither is the agent's doing."""
 
 
-class Stopping:
-    """How a batch is asked to stop: `drain` begins no further goal, `stop` also ends the running ones at once."""
-
-    def __init__(self) -> None:
-        self._drain, self._stop = threading.Event(), threading.Event()
-
-    def drain(self) -> None:
-        self._drain.set()
-
-    def stop(self) -> None:
-        self._drain.set()
-        self._stop.set()
-
-    @property
-    def draining(self) -> bool:
-        return self._drain.is_set()
-
-    @property
-    def stopped(self) -> bool:
-        return self._stop.is_set()
-
-
 def run_rows(
     settings: Settings,
     rows: Sequence[GoalRow],
@@ -58,6 +36,7 @@ def run_rows(
     out: Path,
     in_flight: int = 1,
     policy: Callable[[str, GoalRow], Policy] | None = None,
+    models: SharedModels | None = None,
     memory: MemoryMode = "none",
     fresh: bool = False,
     stopping: Stopping | None = None,
@@ -68,14 +47,15 @@ def run_rows(
 
     Run again with the same folder, it keeps the results that are there, goes on with sessions that were cut off, and
     runs anew what changed. Nobody is asked anything: see `approval.mode`. `policy` makes the policy of a session from
-    its id and its row (by default the model of the settings or the row, loaded once). `on_result` is called in this
-    thread as each goal ends, kept results included; `on_event` in the session's thread. A goal that is interrupted has
-    no result. Raises WhetstoneError where nothing can be run: see `BatchFolder`, or the model cannot be loaded.
+    its id and its row; by default it is the model of the settings or the row, loaded once or found among `models`.
+    `on_result` is called in this thread as each goal ends, kept results included; `on_event` in the session's thread.
+    A goal that is interrupted has no result. Raises WhetstoneError where nothing can be run: see `BatchFolder`, or the
+    model cannot be loaded.
     """
     if in_flight < 1:
         raise WhetstoneError(f"{in_flight} goals at a time is none: give at least 1")
     stopping = stopping or Stopping()
-    shared = _Shared(SharedModels(in_flight), SharedSandbox(settings), SharedMemory(settings))
+    shared = _Shared(models or SharedModels(in_flight), SharedSandbox(settings), SharedMemory(settings))
     same = settings.flat() | {"memory": memory} | (shared.models.identity(settings) if policy is None else {})
     with BatchFolder(out, rows, {"version": agent.__version__, "settings": same}, fresh=fresh) as folder:
         found = {row.id: folder.kept[row.id] for row in rows if row.id in folder.kept}
@@ -96,7 +76,8 @@ def run_rows(
                     raise
         finally:
             shared.memory.close()
-            shared.models.close()
+            if models is None:
+                shared.models.close()
     return [found[row.id] for row in rows if row.id in found]
 
 
