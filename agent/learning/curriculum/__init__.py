@@ -14,7 +14,10 @@ from functools import cache
 
 from agent.learning.curriculum import (
     csv_figures,
+    lines,
     lookup,
+    searching,
+    writing,
 )
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Task, task_of
@@ -24,7 +27,10 @@ VERSION = 1
 """Goes up whenever the same id would give another task."""
 _MODULES = (
     lookup,
+    searching,
+    writing,
     csv_figures,
+    lines,
 )
 
 

@@ -1,0 +1,285 @@
+# ruff: noqa: E501
+"""Families that write: given content, a line more, another setting; copies, new names, deletions."""
+
+from __future__ import annotations
+
+import json
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.acting import compute, read, script, write
+from agent.learning.curriculum.checks import every, file_is, file_says
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.lookup import remark, written
+from agent.learning.curriculum.task import Act, Family, Job, Play, Said
+from agent.learning.curriculum.wording import Wording
+
+WRITE = Wording(
+    train=(
+        "(Write|Put|Save|Store) {text} (to|into|in) {file}",
+        "(Write|Put|Save) {text} (to|into|in) (a|the|a new) file (called|named) {file}",
+        "(Create|Make) (a|the) file {file} (with the (content|text)|that (says|contains)|containing) {text}",
+        "(Create|Make) {file} (with|containing) {text}",
+        "(Create|Make) a (new|text|) file (called|named) {file} (and write {text} (into|to) it|with {text} in it)",
+        "{file} should (contain|say|hold) {text}, write it",
+        "I need a file {file} (that says|with the text) {text}",
+        "Write (the text|) {text} and save it (as|to|in) {file}",
+        "(Fill|Overwrite) {file} with {text}",
+        "~{text} > {file}",
+        "~write {text} to {file}",
+        "(Make|Have) {file} say {text}",
+    ),
+    heldout=(
+        "Put together a file by the name of {file} whose only content is {text}",
+        "Jot {text} down in {file}",
+        "Set up {file} so that it reads {text}",
+        "Let {file} consist of {text}",
+    ),
+)
+WRITE_LINES = Wording(
+    train=(
+        "(Write|Put|Save) (these|the following|the) lines (to|into|in) {file}: {text}",
+        "(Create|Make) {file} with (these|the following) lines: {text}",
+        "(Write|Save) the list {text} to {file}, one (item|entry|word) per line",
+        "(Write|Put|List) {text} in {file}, each on (its own|a new|a separate) line",
+        "(Create|Make) a (file|list) {file} with one line (for each of|each for): {text}",
+        "{file} should have {text}, one per line",
+        "~{file}, one per line: {text}",
+    ),
+    heldout=(
+        "Compose {file} out of {text}, a line apiece",
+        "Set {text} down in {file} with a line break after each",
+    ),
+)
+APPEND = Wording(
+    train=(
+        "(Add|Append) {text} to {file}",
+        "(Add|Append) (the line|a line|a line saying|) {text} (at|to) the end of {file}",
+        "(Put|Write) {text} at the (end|bottom) of {file}",
+        "Add a (new|last|) line to {file}: {text}",
+        "{file} (needs|should get) (another|one more) line at the end: {text}",
+        "Append a line with {text} to {file}, (keep|without changing) the rest",
+        "~append {text} to {file}",
+        "Extend {file} (by|with) the line {text}",
+    ),
+    heldout=(
+        "Tack {text} onto {file} (as its last line|)",
+        "Below everything that is in {file}, put {text}",
+    ),
+)
+CHANGE = Wording(
+    train=(
+        "(Change|Set|Update) {key} (in|of) {file} to {value}",
+        "(Set|Change|Update) the {key} to {value} in {file}",
+        "In {file}, (set|change) {key} to {value}",
+        "Make {key} {value} in {file}",
+        "{key} in {file} should be {value}, (change it|fix that|update it)",
+        "(Open|Edit) {file} and (set|change) {key} to {value}",
+        "The {key} in {file} is wrong, it (should|must) be {value}. (Correct|Change|Fix) it",
+        "~{file}: {key} = {value}",
+        "Update {file} so that {key} is {value}",
+    ),
+    heldout=(
+        "From now on {key} has to be {value}; adapt {file}",
+        "Adjust {file}: {key} becomes {value}",
+    ),
+)
+COPY = Wording(
+    train=(
+        "(Copy|Duplicate) {file} to {target}",
+        "Make a copy of {file} (called|named|as) {target}",
+        "(Save|Store) a copy of {file} (as|under the name|in) {target}",
+        "I need a copy of {file} (in|as) {target}",
+        "~cp {file} {target}",
+        "(Back up|Copy the content of) {file} (to|into) {target}",
+    ),
+    heldout=("Clone {file} under the name {target}", "I would like to have {file} twice, the second one as {target}"),
+)
+RENAME = Wording(
+    train=(
+        "(Rename|Move) {file} to {target}",
+        "(Change|Set) the name of {file} to {target}",
+        "{file} should be (called|named) {target}, rename it",
+        "Give {file} the (new|) name {target}",
+        "~mv {file} {target}",
+        "Rename the file {file}, the new name is {target}",
+    ),
+    heldout=("Let {file} be known as {target} from now on", "{file} has the wrong name, {target} is the right one"),
+)
+DELETE = Wording(
+    train=(
+        "(Delete|Remove|Erase) {file}",
+        "(Delete|Remove) the file {file}",
+        "{file} (is not needed any more|is no longer needed|can go), (delete|remove) it",
+        "Get rid of {file}",
+        "~rm {file}",
+        "I don't need {file} (any more|anymore). (Delete|Remove) it",
+        "Throw away {file}",
+    ),
+    heldout=("{file} has served its time, dispose of it", "Make {file} disappear"),
+)
+
+
+def write_given(draw: Draw) -> Job:
+    """A file with content that the goal gives."""
+    extension = draw.any(("txt", "txt", "txt", "md", "json", "log", "py", "csv"))
+    path = draw.path(extension, draw.any(("", "", draw.pick(names.WORDS), "hello", "output", "result", "note")))
+    clutter = draw.clutter([path])
+    if draw.chance(0.25) and extension in ("txt", "md", "log"):
+        items = draw.some(draw.any((names.PRODUCTS, names.CITIES, names.FIRST, names.COLOURS)), draw.whole(2, 5))
+        if draw.chance(0.3):
+            items = [draw.code() for _ in items]
+        spoken = draw.any((", ".join(items), ", ".join(items[:-1]) + " and " + items[-1]))
+        return _writing(draw.say(WRITE_LINES, text=spoken, file=path), path, "\n".join(items) + "\n", clutter)
+    text = _content(draw, extension)
+    quoted = f"'{text}'" if "'" not in text and draw.chance(0.5) else f'"{text}"'
+    if extension == "json" or (draw.chance(0.25) and " " not in text):
+        quoted = text
+    return _writing(draw.say(WRITE, text=quoted, file=path), path, text, clutter)
+
+
+def append_line(draw: Draw) -> Job:
+    """One more line at the end of a file."""
+    path = draw.text_path()
+    lines = [remark(draw) for _ in range(draw.whole(1, 6))]
+    if draw.chance(0.5):
+        lines = draw.some(draw.any((names.PRODUCTS, names.CITIES, names.FIRST)), draw.whole(2, 7))
+    text = draw.any(
+        (
+            remark(draw),
+            draw.value(),
+            draw.pick(names.PRODUCTS),
+            f"{draw.pick(names.WORDS)}: {draw.code()}",
+            draw.person(),
+        )
+    )
+    spoken = draw.any((f"'{text}'", f'"{text}"', f"'{text}'", text if len(text.split()) < 3 else f"'{text}'"))
+    code = f"print({text!r}, file=open({path!r}, 'a'))"
+
+    def play(_: str) -> Play:
+        yield from compute(code, f"I append the line to {path} with a script.")
+        return Said(f"The line is at the end of {path}.", f"Added {text} to {path}.")
+
+    check = file_is(path, "\n".join([*lines, text]))
+    return Job(
+        draw.say(APPEND, text=spoken, file=path), {path: "\n".join(lines) + "\n"} | draw.clutter([path]), check, play
+    )
+
+
+def change_setting(draw: Draw) -> Job:
+    """Another value for a setting."""
+    form = draw.any(("ini", "yaml", "toml", "env", "json"))
+    keys = draw.some(names.SETTINGS, draw.whole(3, 7))
+    half = draw.whole(1, len(keys) - 1)
+    first, second = draw.some(names.SECTIONS, 2)
+    tree = {first: {key: draw.value() for key in keys[:half]}, second: {key: draw.value() for key in keys[half:]}}
+    section = draw.any((first, second))
+    key = draw.any(list(tree[section]))
+    old, new = tree[section][key], draw.any((draw.code(), draw.value(), str(draw.whole(1, 9999))))
+    if old == new:
+        return change_setting(draw)
+    path = draw.path(form, draw.any(("config", "settings", "app", "service")))
+    before = written(tree, form)
+    tree[section][key] = new
+    after = written(tree, form)
+    changed = next((a, b) for a, b in zip(before.split("\n"), after.split("\n"), strict=True) if a != b)
+    name = f"{section}_{key}".upper() if form == "env" else key if draw.chance(0.7) else key.replace("_", " ")
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        args = {"path": path, "old": changed[0].strip().rstrip(","), "new": changed[1].strip().rstrip(",")}
+        yield Act(f"I change {key} from {old} to {new}.", "edit_file", args)
+        return Said(f"{key} is {new} now.", f"Set {name} to {new} in {path}.")
+
+    if before.count(changed[0].strip().rstrip(",")) > 1:
+        return change_setting(draw)
+    goal = draw.say(CHANGE, key=name, value=new, file=path)
+    return Job(goal, {path: before} | draw.clutter([path]), file_is(path, after), play)
+
+
+def move_file(draw: Draw) -> Job:
+    """A copy, another name, or a deletion."""
+    path = draw.path(draw.any(("txt", "md", "csv", "json", "log")))
+    text = draw.filler(path)
+    files = {path: text} | draw.clutter([path])
+    kind = draw.any(("copy", "rename", "delete"))
+    target = draw.new_path(list(files), path.rpartition(".")[2])
+    if draw.chance(0.3) and kind != "delete":
+        target = f"{draw.pick(names.FOLDERS)}/{path.rpartition('/')[2]}"
+        if target in files:
+            return move_file(draw)
+    folder = target.rpartition("/")[0]
+    made = [f"Path({folder!r}).mkdir(parents=True, exist_ok=True)"] if folder else []
+    gone: dict[str, object] = {"file": path, "exists": False}
+    if kind == "copy":
+        lines = (
+            ["import shutil", "from pathlib import Path", *made, f"shutil.copy({path!r}, {target!r})"]
+            if made
+            else ["import shutil", f"shutil.copy({path!r}, {target!r})"]
+        )
+        goal, check = draw.say(COPY, file=path, target=target), every(file_is(path, text), file_is(target, text))
+        done = f"Copied {path} to {target}."
+    elif kind == "rename":
+        lines = ["from pathlib import Path", *made, f"Path({path!r}).rename({target!r})"]
+        goal, check = draw.say(RENAME, file=path, target=target), every(dict(gone), file_is(target, text))
+        done = f"Renamed {path} to {target}."
+    else:
+        lines = ["from pathlib import Path", f"Path({path!r}).unlink()"]
+        goal, check, done = draw.say(DELETE, file=path), dict(gone), f"Deleted {path}."
+    verb = {"copy": "copy", "rename": "rename", "delete": "delete"}[kind]
+
+    def play(_: str) -> Play:
+        yield Act(f"I {verb} {path} with a script.", "run_python", {"code": script(*lines)})
+        return Said("The script ran without an error.", done)
+
+    return Job(goal, files, check, play)
+
+
+def _writing(goal: str, path: str, text: str, clutter: dict[str, str]) -> Job:
+    def play(_: str) -> Play:
+        yield from write(path, text, f"I write the text to {path}.")
+        return Said(f"{path} is written.", f"Wrote {path}.")
+
+    return Job(goal, clutter, file_is(path, text), play)
+
+
+def _content(draw: Draw, extension: str) -> str:
+    if extension == "json":
+        keys = draw.some(names.SETTINGS, draw.whole(1, 3))
+        return json.dumps({key: draw.any((draw.whole(1, 500), draw.code(), draw.pick(names.COLOURS))) for key in keys})
+    if extension == "py":
+        return draw.any(
+            (
+                f"print({draw.pick(names.WORDS)!r})",
+                f"{draw.pick(names.WORDS)} = {draw.whole(1, 999)}",
+                f"import {draw.any(('os', 'sys', 'json', 'math'))}",
+            )
+        )
+    if extension == "csv":
+        return ",".join(draw.some(names.WORDS, 3))
+    kind = draw.whole(0, 6)
+    if kind == 0:
+        return draw.any(
+            ("hello", "hello world", "Hello, world!", "done", "OK", "yes", "test", "Good morning", "it works")
+        )
+    if kind == 1:
+        return remark(draw)
+    if kind == 2:
+        return f"{draw.pick(names.WORDS)} {draw.pick(names.ANIMALS)}"
+    if kind == 3:
+        return f"Meeting with {draw.person()} on {draw.any(names.WEEKDAYS)} at {draw.whole(8, 18)}:{draw.any(('00', '15', '30'))}"
+    if kind == 4:
+        return f"{draw.any(('Buy', 'Call', 'Order', 'Check'))} {draw.pick(names.PRODUCTS)} {draw.whole(2, 99)}"
+    return draw.value()
+
+
+def saved(path: str, value: object) -> dict[str, object]:
+    """The check that a value stands in a file."""
+    return file_says(path, value)
+
+
+FAMILIES = (
+    Family("write_given", "a file with given content", write_given, weight=2.0),
+    Family("append_line", "a line at the end of a file", append_line),
+    Family("change_setting", "another value for a setting", change_setting, weight=1.2),
+    Family("move_file", "copy, rename or delete a file", move_file),
+)
