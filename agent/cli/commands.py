@@ -7,7 +7,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, batches, dataset, logs, look, memory, options, replay
+from agent.cli import UsageError, batches, dataset, logs, look, memory, options, replay, train
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -35,7 +35,9 @@ def build() -> TyperGroup:
     for command in (dataset.build, dataset.show, dataset.stats, dataset.export, dataset.rate):
         datasets.command()(command)
     app.add_typer(datasets, name="dataset")
+    app.command()(batches.batch)
     app.command("eval")(batches.evaluate)
+    app.command()(train.train)
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):
         app.command()(command)
     return cast("TyperGroup", typer.main.get_command(app))

@@ -1,0 +1,185 @@
+"""The command that trains an adapter."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from agent.cli import UsageError
+from agent.cli.options import Config, Json, Model, Seed, chosen_in
+from agent.types import WhetstoneError
+
+if TYPE_CHECKING:
+    from agent.learning.examples import Example
+    from agent.learning.learner import Base
+    from agent.learning.recipe import Recipe
+    from agent.learning.trainer import Progress, Trained
+
+Number = float | None
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset made by `dataset build`.")]
+
+
+def train(
+    context: typer.Context,
+    data: Dataset,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where the adapter goes.")],
+    method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="lora, rslora, dora, ...")] = None,
+    objective: Annotated[str | None, typer.Option("--objective", metavar="NAME", help="sft, adaptive, ...")] = None,
+    rank: Annotated[int | None, typer.Option("--rank", metavar="R", help="Rank of the LoRA.")] = None,
+    alpha: Annotated[Number, typer.Option("--alpha", metavar="A", help="Scale times rank.")] = None,
+    targets: Annotated[str | None, typer.Option("--targets", metavar="NAMES", help="As q_proj,v_proj.")] = None,
+    layers: Annotated[int | None, typer.Option("--layers", metavar="N", help="Only the last N layers.")] = None,
+    learning_rate: Annotated[Number, typer.Option("--lr", metavar="RATE", help="Highest learning rate.")] = None,
+    epochs: Annotated[Number, typer.Option("--epochs", metavar="N", help="Times through the data.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", metavar="N", help="Tokens computed at a time.")
+    ] = None,
+    accumulate: Annotated[int | None, typer.Option("--accumulate", metavar="N", help="Batches of a step.")] = None,
+    warmup: Annotated[Number, typer.Option("--warmup", metavar="SHARE", help="Of the steps.")] = None,
+    weight_decay: Annotated[Number, typer.Option("--weight-decay", metavar="W")] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", metavar="DATASET", help="Sessions that must not be forgotten.")
+    ] = None,
+    replay_weight: Annotated[Number, typer.Option("--replay-weight", metavar="W", help="Of their loss.")] = None,
+    kl_weight: Annotated[Number, typer.Option("--kl-weight", metavar="W", help="Of the KL to the base.")] = None,
+    holdout: Annotated[
+        Path | None, typer.Option("--holdout", metavar="DATASET", help="Sessions that decide when to stop.")
+    ] = None,
+    holdout_share: Annotated[
+        float, typer.Option("--holdout-share", metavar="SHARE", min=0, max=0.5, help="Without --holdout: of the goals.")
+    ] = 0.05,
+    evaluations: Annotated[int | None, typer.Option("--evaluations", metavar="N", help="On held-out data.")] = None,
+    patience: Annotated[int | None, typer.Option("--patience", metavar="N", help="Measurements; 0: never.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="FORMAT", help="auto, fp32 or bf16.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", help="Of the CPU.")] = None,
+    max_minutes: Annotated[Number, typer.Option("--max-minutes", metavar="N", help="Time at most.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Half the memory for a third more time.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    model: Model = None,
+    seed: Seed = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train an adapter on a dataset. It is used with --adapter FOLDER."""
+    given: dict[str, Any] = {
+        "method": method, "objective": objective, "rank": rank, "alpha": alpha, "layers": layers,
+        "learning_rate": learning_rate, "epochs": epochs, "batch_tokens": batch_tokens, "accumulate": accumulate,
+        "warmup": warmup, "weight_decay": weight_decay, "replay_weight": replay_weight, "kl_weight": kl_weight,
+        "evaluations": evaluations, "patience": patience, "dtype": dtype, "threads": threads,
+        "max_minutes": max_minutes, "gradient_checkpointing": gradient_checkpointing or None,
+        "targets": None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip()),
+        "seed": _whole(seed),
+    }  # fmt: skip
+    from agent.learning.recipe import Recipe
+
+    try:
+        recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
+    except WhetstoneError as error:
+        raise UsageError(str(error)) from error
+    chosen = chosen_in(context, config, json)
+    from agent.engine.models import load_model
+    from agent.learning.dataset import read_dataset, read_examples
+    from agent.learning.learner import Base
+    from agent.learning.trainer import train as run
+
+    dataset = read_dataset(data)
+    settings = chosen.load()
+    spec = model or dataset.manifest.get("base") or settings.model.name
+    base = Base.of(load_model(spec, dtype="fp32", cache=settings.paths.cache))
+    _same_tokens(base, dataset.manifest, data)
+    examples: list[Example] = list(dataset.examples)
+    held: list[Example] = []
+    if holdout is not None:
+        held = read_examples(holdout)
+    elif holdout_share:
+        from agent.learning.schedule import split_by_goal
+
+        examples, held = split_by_goal(examples, holdout_share, recipe.seed)
+    shown = _bar() if sys.stderr.isatty() else nullcontext(_line)
+    with shown as watch:
+        trained = run(
+            base, examples, recipe, out, holdout=held, replay=read_examples(replay) if replay is not None else (),
+            resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
+        )  # fmt: skip
+    _report(trained, recipe, chosen.json)
+
+
+def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:
+    from agent.learning.curves import in_terminal
+
+    last = trained.points[-1] if trained.points else None
+    if as_json:
+        facts = {
+            "adapter": str(trained.folder), "steps": len(trained.points), "stopped": trained.stopped,
+            "loss": last.loss if last else None, "heldout": trained.best,
+            "seconds": last.seconds if last else 0.0, "tokens": last.tokens if last else 0, "recipe": recipe.card(),
+        }  # fmt: skip
+        print(json_module.dumps(facts))
+        return
+    print(in_terminal(trained.points), file=sys.stderr)
+    why = {"done": "", "early": " (held-out loss no longer fell)", "time": " (time was up)"}[trained.stopped]
+    heldout = "" if trained.best is None else f", held-out loss {trained.best:.3f}"
+    print(f"{trained.folder}: {len(trained.points)} steps{why}{heldout}; use it with --adapter {trained.folder}")
+
+
+def _same_tokens(base: Base, manifest: Any, data: Path) -> None:
+    for key, what in (("tokenizer_digest", "tokenizer"), ("template_digest", "chat template")):
+        recorded = manifest.get(key) or manifest.get("lineage", {}).get(key)
+        if recorded and recorded != getattr(base.lineage, key):
+            raise WhetstoneError(
+                f"the dataset {data} was made with another {what} than that of {base.spec}: build it again for this"
+                " model, or name the model it was made for with --model"
+            )
+
+
+def _line(progress: Progress) -> None:
+    point, every = progress.point, max(1, progress.steps // 50)
+    if point.step % every == 0 or point.step == progress.steps or point.heldout is not None:
+        print(_said(progress), file=sys.stderr, flush=True)
+
+
+def _said(progress: Progress) -> str:
+    point = progress.point
+    parts = [
+        f"step {point.step}/{progress.steps}",
+        f"loss {point.loss:.3f}",
+        *([] if point.heldout is None else [f"held-out {point.heldout:.3f}"]),
+        *([] if point.divergence is None else [f"KL {point.divergence:.3f}"]),
+        f"{progress.tokens_per_second:,.0f} tokens/s",
+        f"{progress.memory / 2**30:.1f} GiB",
+        f"{progress.seconds_left / 60:.0f} min left",
+    ]
+    return "  ".join(parts)
+
+
+def _bar() -> AbstractContextManager[Callable[[Progress], None]]:
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    @contextmanager
+    def opened():
+        with Bar(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
+            task = bar.add_task("loading", total=None)
+            yield lambda p: bar.update(task, completed=p.point.step, total=p.steps, description=_said(p))
+
+    return cast("AbstractContextManager[Callable[[Progress], None]]", opened())
+
+
+def _whole(seed: str | None) -> int | None:
+    if seed is None:
+        return None
+    try:
+        return int(seed)
+    except ValueError as error:
+        raise UsageError(f"--seed needs a whole number, not {seed!r}") from error
