@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from agent.learning.curriculum import (
+    csv_changes,
     csv_figures,
     lines,
     lookup,
+    reckoning,
     searching,
     writing,
 )
@@ -27,8 +29,10 @@ VERSION = 1
 """Goes up whenever the same id would give another task."""
 _MODULES = (
     lookup,
+    reckoning,
     searching,
     writing,
+    csv_changes,
     csv_figures,
     lines,
 )

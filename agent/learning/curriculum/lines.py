@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families that work on the lines and words of texts: count, replace, sort, de-duplicate, merge, pick one."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families about which files there are and what is in which: list, count, find a mention, find a value anywhere."""
 
 from __future__ import annotations

@@ -1,0 +1,488 @@
+# ruff: noqa: E501
+"""Families that take rows out of tables and make files of them: look up, select, filter, order, join, to JSON and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.acting import compute, read, script
+from agent.learning.curriculum.checks import every, file_is, file_lines, says
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.tables import Cell, Table, category_of, csv_text, numbers_of, table
+from agent.learning.curriculum.task import Family, Job, Play, Said
+from agent.learning.curriculum.wording import Wording
+
+CELL = Wording(
+    train=(
+        "What is the {column} of {name} in {file}?",
+        "(Find|Look up|Get|Tell me|Give me) the {column} of {name} (in|from) {file}",
+        "In {file}, what is the {column} of {name}?",
+        "(Open|Read|Check) {file} and (tell me|give me) the {column} of {name}",
+        "What {column} does {name} have in {file}?",
+        "{file}: {column} of {name}?",
+        "~{name} {column} {file}",
+        "I need the {column} of {name}. (It is in|See|Look in) {file}",
+        "Which {column} is listed for {name} in {file}?",
+    ),
+    heldout=(
+        "According to the row of {name} in {file}, what is the {column}?",
+        "State what {file} has under {column} for {name}",
+    ),
+)
+SELECT = Wording(
+    train=(
+        "(Which|What) {label}s in {file} have (a|the|) {column} {test}?",
+        "(List|Name|Give me|Show me|Find) (all|the|) {label}s (in|from|of) {file} (with|that have) (a|) {column} {test}",
+        "In {file}, which {label}s have a {column} {test}?",
+        "(Open|Read|Check) {file} and (list|name) the {label}s with {column} {test}",
+        "{file}: which {label}s have {column} {test}?",
+        "~{label}s with {column} {test} in {file}",
+        "Whose {column} is {test} in {file}? (List|Name) the {label}s",
+    ),
+    heldout=(
+        "Enumerate every {label} of {file} where {column} is {test}",
+        "Going by {file}, for what {label}s is the {column} {test}?",
+    ),
+)
+TOTALS = Wording(
+    train=(
+        "What is the total {column} (per|for each|by|of each) {category} in {file}?",
+        "(Compute|Calculate|Work out|Give me|Show me|Add up) the total {column} (per|for each|by) {category} (in|of|from) {file}",
+        "(Group|Sum up) {file} by {category} and (show|tell me|give me) the total {column} (of each|)",
+        "How much {column} (does each|is there per) {category} (have|) in {file}?",
+        "{file}: total {column} by {category}?",
+        "~{column} per {category} in {file}",
+        "Per {category}, what is the sum of {column} in {file}?",
+    ),
+    heldout=(
+        "Break {file} down by {category} and give the summed {column} of each",
+        "For every {category} of {file} I want to see what {column} comes to",
+    ),
+)
+FILTER = Wording(
+    train=(
+        "(Write|Save|Copy|Put) (the|all|only the) rows of {file} (with|where) {test} (to|into|in) {target}",
+        "Filter {file} (to|by|for) {test} and (save|write) (the result|the rows|it) (to|as|in) {target}",
+        "(Create|Make) {target} with (only|) the rows of {file} (where|with) {test}",
+        "(Take|Get) the rows (with|where) {test} from {file} and (save|write) them (to|in|as) {target}",
+        "From {file}, keep (only|) rows where {test} and save them as {target}",
+        "~filter {file} {test} -> {target}",
+        "I need a file {target} with all rows of {file} where {test}",
+    ),
+    heldout=(
+        "Of {file}, nothing but rows where {test} should end up in {target}",
+        "Extract to {target} whatever rows of {file} have {test}",
+    ),
+)
+ORDER = Wording(
+    train=(
+        "Sort {file} by {column} {way} and (save|write) (it|the result) (to|as|in) {target}",
+        "(Order|Sort) the rows of {file} by {column} {way}, (result in|save as|write to) {target}",
+        "(Write|Save) the rows of {file} to {target}, (sorted|ordered) by {column} {way}",
+        "(Create|Make) {target} from {file}, sorted by {column} {way}",
+        "I want {file} sorted by {column} {way} in {target}",
+        "~sort {file} by {column} {way} > {target}",
+    ),
+    heldout=(
+        "Rank the rows of {file} on {column} {way}; the outcome belongs in {target}",
+        "Let {target} be {file} rearranged by {column} {way}",
+    ),
+)
+JOIN = Wording(
+    train=(
+        "(Add|Look up) the {column} (from|of) {second} (to|for) (each|every) row of {first} (by|using) {key} and save (it|the result) (as|to|in) {target}",
+        "(Join|Merge|Combine) {first} and {second} (on|by) {key} (and save it|and write the result|) (to|into|as) {target}",
+        "(Join|Merge|Combine) the tables {first} and {second} (on|by) {key}; (write|save) to {target}",
+        "(Create|Make) {target} by joining {first} (with|and) {second} on {key}",
+        "~join {first} {second} on {key} > {target}",
+    ),
+    heldout=("Bring {first} and {second} together through {key} in a table {target}",),
+)
+TO_JSON = Wording(
+    train=(
+        "Convert {file} (to|into) JSON (and save it|and write it|) (as|to|in) {target}",
+        "(Turn|Change|Transform) {file} into (a|) JSON (file|) {target}",
+        "(Write|Save) {file} as JSON (to|in) {target}",
+        "Make a JSON file {target} (from|out of) {file}",
+        "(Create|Make) {target} from {file}",
+        "I need {file} as JSON in {target}",
+        "~{file} -> {target}",
+        "Export {file} (to|as) {target} in JSON (format|)",
+    ),
+    heldout=(
+        "Re-encode the table {file} as a list of JSON objects, {target}",
+        "I'd rather have {file} as JSON; call it {target}",
+    ),
+)
+TO_CSV = Wording(
+    train=(
+        "Convert {file} (to|into) CSV (and save it|and write it|) (as|to|in) {target}",
+        "(Turn|Change|Transform) {file} into (a|) CSV (file|) {target}",
+        "(Write|Save) {file} as CSV (to|in) {target}",
+        "Make a (CSV file|table) {target} (from|out of) {file}",
+        "(Create|Make) {target} from {file}",
+        "I need {file} as CSV in {target}",
+        "~{file} -> {target}",
+        "Export {file} (to|as) {target} in CSV (format|)",
+    ),
+    heldout=(
+        "Flatten the records of {file} to a comma-separated {target}",
+        "I'd rather have {file} as a spreadsheet; call the CSV {target}",
+    ),
+)
+JSON_COUNT = Wording(
+    train=(
+        "How many (entries|records|items|elements|objects) (are in|does|are there in|has) {file} (have|contain|)?",
+        "(Count|Tell me the number of) (the|) (entries|records|items|objects) in {file}",
+        "(Open|Read|Check) {file} and count the (entries|items|records)",
+        "How long is the list in {file}?",
+        "~number of items in {file}",
+    ),
+    heldout=("Give me a tally of the objects {file} holds", "The list in {file} consists of how many objects?"),
+)
+JSON_SUM = Wording(
+    train=(
+        "What is the (sum|total) of (all|the|) {column} (values|) in {file}?",
+        "(Add up|Sum|Sum up) (the|all) {column} (values|) (in|of|from) {file}",
+        "(Compute|Calculate|Find) the total {column} (in|of) {file}",
+        "What is the total {column} in {file}?",
+        "~total {column} {file}",
+        "(Open|Read) {file} and add up the {column}",
+    ),
+    heldout=("What does {column} come to over all objects of {file}?", "Tally {column} across {file}"),
+)
+
+
+def csv_cell(draw: Draw) -> Job:
+    """The value of one row in one column."""
+    data = table(draw)
+    row = draw.any(data.rows)
+    columns = [name for name in data.columns if name != data.label]
+    column = draw.any(columns)
+    name = str(row[data.columns.index(data.label)])
+    value = row[data.columns.index(column)]
+    code = script(
+        "import csv",
+        data.rows_in_script,
+        "for r in rows:",
+        f"    if r[{data.label!r}] == {name!r}:",
+        f"        print(r[{column!r}])",
+    )
+
+    def play(_: str) -> Play:
+        yield from read(data.path)
+        out = yield from compute(code, f"I look for the row of {name}.")
+        return Said(f"The {column} of {name} is {out}.", out)
+
+    return Job(draw.say(CELL, column=column, name=name, file=data.path), _files(draw, data), says(value), play)
+
+
+def csv_select(draw: Draw) -> Job:
+    """The labels of the rows that pass a test."""
+    data = table(draw)
+    spoken, test, rows, column = _test(draw, data)
+    if not 1 <= len(rows) <= 6 or len(rows) == len(data.rows):
+        return csv_select(draw)
+    at = data.columns.index(data.label)
+    labels = [str(row[at]) for row in rows]
+    others = [
+        label
+        for label in map(str, data.column(data.label))
+        if label not in labels and not any(label in x for x in labels)
+    ]
+    code = script("import csv", data.rows_in_script, f"print(', '.join(r[{data.label!r}] for r in rows if {test}))")
+
+    def play(_: str) -> Play:
+        yield from read(data.path)
+        out = yield from compute(code, f"I select the rows where {column} is {spoken}.")
+        return Said(f"These have {column} {spoken}.", out)
+
+    goal = draw.say(SELECT, label=data.label, column=column, test=spoken, file=data.path)
+    return Job(goal, _files(draw, data), says(*labels, never=others), play)
+
+
+def csv_totals(draw: Draw) -> Job:
+    """The total of every category."""
+    data = table(draw, least=4, most=9)
+    column, category = draw.any(numbers_of(data)), category_of(data)
+    totals: dict[str, float] = {}
+    for name, number in zip(map(str, data.column(category)), data.numbers(column), strict=True):
+        totals[name] = totals.get(name, 0) + number
+    convert = "int" if data.whole(column) else "float"
+    code = script(
+        "import csv",
+        data.rows_in_script,
+        "totals = {}",
+        "for r in rows:",
+        f"    totals[r[{category!r}]] = totals.get(r[{category!r}], 0) + {convert}(r[{column!r}])",
+        "for name, total in totals.items():",
+        f"    print(name, {'total' if data.whole(column) else 'round(total, 2)'})",
+    )
+
+    def play(_: str) -> Play:
+        yield from read(data.path)
+        out = yield from compute(code, f"I add up {column} for each {category}.")
+        return Said(f"These are the totals by {category}.", out.replace("\n", ", "))
+
+    parts = [f"(?=.*{re.escape(name)}\\W+{_figure(total)})" for name, total in totals.items()]
+    check = {"answer": {"matches": r"(?is)\A" + "".join(parts)}}
+    return Job(draw.say(TOTALS, column=column, category=category, file=data.path), _files(draw, data), check, play)
+
+
+def csv_filter(draw: Draw) -> Job:
+    """The rows that pass a test, in a new file."""
+    data = table(draw)
+    spoken, test, rows, column = _test(draw, data)
+    if not rows or len(rows) == len(data.rows):
+        return csv_filter(draw)
+    target = _target(draw, data, "csv", ("filtered", "selected", "result", "output", ""))
+    said = (
+        f"{column} {spoken}"
+        if " " in spoken
+        else draw.any((f"{column} {spoken}", f"{column} is {spoken}", f"{column} = {spoken}"))
+    )
+    goal = draw.say(FILTER, file=data.path, test=said, target=target)
+    return _rows_job(
+        draw,
+        data,
+        goal,
+        target,
+        rows,
+        [f"rows = [r for r in rows if {test}]"],
+        f"I keep the rows where {column} is {spoken}.",
+    )
+
+
+def csv_order(draw: Draw) -> Job:
+    """The rows in the order of a column, in a new file."""
+    data = table(draw)
+    column = draw.any([*numbers_of(data), data.label])
+    down = draw.chance(0.4)
+    way = (
+        draw.any(("from high to low", "descending", "in descending order", "largest first"))
+        if down
+        else draw.any(("", "ascending", "", "in ascending order"))
+    )
+    if column == data.label:
+        way = "from Z to A" if down else draw.any(("", "alphabetically"))
+    at = data.columns.index(column)
+    numeric = column != data.label
+    rows = sorted(data.rows, key=lambda row: float(row[at]) if numeric else str(row[at]), reverse=down)
+    key = f"float(r[{column!r}])" if numeric else f"r[{column!r}]"
+    target = _target(draw, data, "csv", ("sorted", "ranking", "ordered", "result", ""))
+    goal = (
+        " ".join(draw.say(ORDER, file=data.path, column=column, way=way, target=target).split())
+        .replace(" ,", ",")
+        .replace(" ;", ";")
+    )
+    more = ", reverse=True" if down else ""
+    return _rows_job(
+        draw, data, goal, target, rows, [f"rows.sort(key=lambda r: {key}{more})"], f"I sort the rows by {column}."
+    )
+
+
+def csv_join(draw: Draw) -> Job:
+    """A column of a second table, looked up for every row of the first."""
+    keys = draw.some(draw.any((names.PRODUCTS, names.FIRST, names.CITIES)), draw.whole(3, 5))
+    key = draw.any(("item", "name", "city", "code", "id", "customer"))
+    column, own = draw.any(
+        (("price", "quantity"), ("email", "total"), ("country", "visits"), ("rate", "hours"), ("size", "count"))
+    )
+    values = {
+        k: draw.email()
+        if column == "email"
+        else draw.code()
+        if column in ("country", "size")
+        else f"{draw.amount(1, 90):.2f}"
+        for k in keys
+    }
+    rows = [(draw.any(keys), draw.whole(1, 60)) for _ in range(draw.whole(3, 7))]
+    first = draw.path("csv")
+    second = draw.new_path([first], "csv")
+    target = draw.new_path([first, second], "csv", draw.any(("joined", "merged", "combined", "full", "")))
+    code = script(
+        "import csv",
+        f"rows = list(csv.DictReader(open({first!r})))",
+        f"other = {{r[{key!r}]: r for r in csv.DictReader(open({second!r}))}}",
+        "for r in rows:",
+        f"    r.update(other[r[{key!r}]])",
+        *_writing(target),
+    )
+
+    def play(_: str) -> Play:
+        yield from read(first)
+        yield from read(second, f"I read {second} as well.")
+        out = yield from compute(code, f"I join both tables on {key}.")
+        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
+
+    files = {first: csv_text((key, own), rows), second: csv_text((key, column), list(values.items()))}
+    wanted = csv_text((key, own, column), [(k, n, values[k]) for k, n in rows]).splitlines()
+    goal = draw.say(JOIN, first=first, second=second, key=key, column=column, target=target)
+    return Job(goal, files | draw.clutter([first, second, target], 2), file_lines(target, wanted), play)
+
+
+def csv_to_json(draw: Draw) -> Job:
+    """A CSV file as a JSON list of objects."""
+    data = table(draw, most=7)
+    target = _target(draw, data, "json", (data.path.rpartition("/")[2].removesuffix(".csv"), "output", "data", ""))
+    code = script(
+        "import csv",
+        "import json",
+        data.rows_in_script,
+        *_folder(target),
+        f"json.dump(rows, open({target!r}, 'w'), indent=2)",
+        "print(len(rows))",
+    )
+
+    def play(_: str) -> Play:
+        yield from read(data.path)
+        out = yield from compute(code, f"I convert {data.path} with a script.")
+        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
+
+    check = every(_json_rows(target, data.columns, data.rows), file_is(data.path, data.text))
+    return Job(draw.say(TO_JSON, file=data.path, target=target), _files(draw, data, target), check, play)
+
+
+def json_to_csv(draw: Draw) -> Job:
+    """A JSON list of objects as a CSV file."""
+    data = table(draw, most=6)
+    path = data.path.removesuffix(".csv") + ".json"
+    target = draw.new_path(
+        [path], "csv", draw.any((path.rpartition("/")[2].removesuffix(".json"), "output", "table", ""))
+    )
+    rows = [dict(zip(data.columns, row, strict=True)) for row in data.rows]
+    code = script("import csv", "import json", f"rows = json.load(open({path!r}))", *_writing(target))
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        out = yield from compute(code, f"I convert {path} with a script.")
+        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
+
+    files = {path: _json(draw, rows)} | draw.clutter([path, target])
+    wanted = csv_text(data.columns, data.rows).splitlines()
+    return Job(draw.say(TO_CSV, file=path, target=target), files, file_lines(target, wanted), play)
+
+
+def json_figure(draw: Draw) -> Job:
+    """How many objects a JSON list has, or the total of one of their numbers."""
+    data = table(draw, most=7)
+    path = data.path.removesuffix(".csv") + ".json"
+    rows = [dict(zip(data.columns, row, strict=True)) for row in data.rows]
+    if draw.chance(0.5):
+        goal, value = draw.say(JSON_COUNT, file=path), len(rows)
+        last, why = "print(len(rows))", "I count the entries with a script."
+    else:
+        column = draw.any(numbers_of(data))
+        goal, value = draw.say(JSON_SUM, file=path, column=column), round(sum(data.numbers(column)), 2)
+        total = f"sum(r[{column!r}] for r in rows)"
+        last, why = (
+            f"print({total if data.whole(column) else f'round({total}, 2)'})",
+            f"I add up {column} with a script.",
+        )
+    code = script("import json", f"rows = json.load(open({path!r}))", last)
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        out = yield from compute(code, why)
+        return Said(f"The script printed {out}.", out)
+
+    return Job(goal, {path: _json(draw, rows)} | draw.clutter([path]), says(value), play)
+
+
+def _test(draw: Draw, data: Table) -> tuple[str, str, list[tuple[Cell, ...]], str]:
+    """A test of rows: in words, in Python, the rows that pass, and the column."""
+    if draw.chance(0.5):
+        column = category_of(data)
+        value = str(draw.any(data.column(column)))
+        rows = [row for row in data.rows if row[data.columns.index(column)] == value]
+        return value, f"r[{column!r}] == {value!r}", rows, column
+    column = draw.any(numbers_of(data))
+    numbers = sorted(data.numbers(column))
+    limit = round(numbers[draw.whole(1, len(numbers) - 2)])
+    above = draw.chance(0.6)
+    spoken = draw.any(
+        ("over {}", "above {}", "greater than {}", "of more than {}", "higher than {}")
+        if above
+        else ("under {}", "below {}", "less than {}", "of less than {}", "lower than {}")
+    )
+    at = data.columns.index(column)
+    rows = [row for row in data.rows if (float(row[at]) > limit if above else float(row[at]) < limit)]
+    return spoken.format(limit), f"float(r[{column!r}]) {'>' if above else '<'} {limit}", rows, column
+
+
+def _rows_job(
+    draw: Draw, data: Table, goal: str, target: str, rows: Sequence[Sequence[Cell]], work: Sequence[str], why: str
+) -> Job:
+    code = script("import csv", data.rows_in_script, *work, *_writing(target))
+
+    def play(_: str) -> Play:
+        yield from read(data.path)
+        out = yield from compute(code, why)
+        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
+
+    wanted = {"any": [file_lines(target, csv_text(data.columns, rows, d).splitlines()) for d in {",", data.delimiter}]}
+    check = every(wanted, file_is(data.path, data.text))
+    return Job(goal, _files(draw, data, target), check, play)
+
+
+def _writing(target: str) -> list[str]:
+    """The lines of a script that write `rows` as CSV."""
+    return [
+        *_folder(target),
+        f"with open({target!r}, 'w', newline='') as f:",
+        "    writer = csv.DictWriter(f, rows[0].keys())",
+        "    writer.writeheader()",
+        "    writer.writerows(rows)",
+        "print(len(rows))",
+    ]
+
+
+def _folder(target: str) -> list[str]:
+    folder = target.rpartition("/")[0]
+    return ["import os", f"os.makedirs({folder!r}, exist_ok=True)"] if folder else []
+
+
+def _target(draw: Draw, data: Table, extension: str, stems: Sequence[str]) -> str:
+    return draw.new_path([data.path], extension, draw.any(stems))
+
+
+def _files(draw: Draw, data: Table, target: str = "") -> dict[str, str]:
+    return {data.path: data.text} | draw.clutter([data.path, target])
+
+
+def _json(draw: Draw, rows: Sequence[object]) -> str:
+    if draw.chance(0.5):
+        return "[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n"
+    return json.dumps(rows, indent=1 if len(rows) > 4 else 2) + "\n"
+
+
+def _json_rows(path: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> dict[str, object]:
+    """The file is a JSON list of these rows, numbers as numbers or as texts."""
+    objects = [
+        r"\s*,\s*".join(f'"{re.escape(c)}"\\s*:\\s*"?{re.escape(str(v))}"?' for c, v in zip(columns, row, strict=True))
+        for row in rows
+    ]
+    body = r"\s*,\s*".join(rf"\{{\s*{one}\s*\}}" for one in objects)
+    return {"file": path, "matches": rf"\A\s*\[\s*{body}\s*\]\s*\Z"}
+
+
+def _figure(value: float) -> str:
+    from agent.learning.curriculum.checks import number_pattern
+
+    return number_pattern(round(value, 2))
+
+
+FAMILIES = (
+    Family("csv_cell", "one cell of a CSV file", csv_cell, answers=True, weight=1.2),
+    Family("csv_select", "the names of rows that pass a test", csv_select, answers=True),
+    Family("csv_totals", "the total of every group", csv_totals, answers=True, weight=0.8),
+    Family("csv_filter", "rows that pass a test, in a new file", csv_filter),
+    Family("csv_order", "rows in order, in a new file", csv_order, weight=0.8),
+    Family("csv_join", "two CSV files joined", csv_join, weight=0.8),
+    Family("csv_to_json", "CSV as JSON", csv_to_json, weight=0.8),
+    Family("json_to_csv", "JSON as CSV", json_to_csv, weight=0.8),
+    Family("json_figure", "a count or a sum over JSON", json_figure, answers=True),
+)

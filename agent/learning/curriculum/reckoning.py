@@ -1,0 +1,332 @@
+# ruff: noqa: E501
+"""Families that need no file: arithmetic, dates, units and texts, computed by a line of Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.acting import compute, script
+from agent.learning.curriculum.checks import says
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.task import Family, Job, Play, Said
+from agent.learning.curriculum.wording import Wording
+from agent.types import JSON
+
+SUMS = Wording(
+    train=(
+        "What is {sum}?", "What's {sum}?", "(Calculate|Compute|Work out|Evaluate) {sum}", "How much is {sum}?", "~{sum}",
+        "~{sum} = ?", "~{sum}?", "Tell me (what|how much) {sum} is", "Give me the result of {sum}", "I need {sum}",
+        "Can you (compute|calculate) {sum}?", "What do I get for {sum}?", "Use Python to (compute|calculate) {sum}",
+    ),
+    heldout=("What does {sum} make?", "The value of {sum}, please", "Crunch {sum}", "Reckon {sum} for me"),
+)  # fmt: skip
+PERCENT = Wording(
+    train=(
+        "What is {p}% of {n}?", "How much is {p}% of {n}?", "(Calculate|Compute|Work out|Find) {p}% of {n}",
+        "What is {p} percent of {n}?", "How much is {p} percent of {n}?", "~{p}% of {n}", "~{p} percent of {n}?",
+        "Take {p}% of {n}", "Tell me (what|how much) {p}% of {n} is", "Give me {p} percent of {n}", "I need {p}% of {n}",
+        "A bill is {n}. (What|How much) is a tip of {p}%?", "{n} is the price and the tax is {p}%. How much is the tax?",
+    ),
+    heldout=("Which number is {p}% of {n}?", "Out of {n}, {p} percent would be how much?", "If I take {p} percent from {n}, how big is that part?"),
+)  # fmt: skip
+PRICE = Wording(
+    train=(
+        "A {thing} costs {n}. (What|How much) does it cost with {p}% off?",
+        "What is {n} minus {p}%?",
+        "What is {n} reduced by {p}%?",
+        "(Calculate|Compute) {n} with a discount of {p}%",
+        "The price is {n}, the discount {p}%. What (is left to pay|do I pay)?",
+        "How much is {n} after a {p}% discount?",
+    ),
+    heldout=(
+        "With {p} percent knocked off, what becomes of a price of {n}?",
+        "A {thing} at {n} goes down by {p}%. New price?",
+    ),
+)
+STORY = Wording(
+    train=(
+        "I buy {a} {thing}s at {n} each. How much is that (in total|altogether|)?",
+        "How much do {a} {thing}s cost if one costs {n}?",
+        "One {thing} costs {n}. What do {a} (of them|{thing}s) cost?",
+        "(Calculate|Compute) the price of {a} {thing}s at {n} each",
+        "{a} {thing}s at {n} each, what is the total?",
+        "If a {thing} is {n}, how much are {a}?",
+    ),
+    heldout=(
+        "Someone orders {a} {thing}s for {n} apiece; what do they owe?",
+        "{n} per {thing}, {a} of these: the bill?",
+    ),
+)
+SHARE = Wording(
+    train=(
+        "{n} is (split|shared|divided) (equally|) (between|among) {a} people. How much does each (get|pay)?",
+        "(Split|Divide) {n} (between|among) {a} people",
+        "If {a} people share {n}, how much (does each get|is that each)?",
+        "A bill of {n} is split {a} ways. How much does each pay?",
+        "How much is {n} divided by {a}?",
+    ),
+    heldout=(
+        "{a} friends go halves on {n}, so to say. What is one share?",
+        "What is one part of {n} when there are {a} equal ones?",
+    ),
+)
+MEAN = Wording(
+    train=(
+        "What is the (average|mean) of {list}?",
+        "(Calculate|Compute|Find) the (average|mean) of {list}",
+        "~average of {list}",
+        "~mean {list}",
+        "Tell me the (average|mean) of (the numbers|) {list}",
+    ),
+    heldout=("Average {list} out", "Which number is the arithmetic mean of {list}?"),
+)
+TOTAL = Wording(
+    train=(
+        "What is the sum of {list}?",
+        "Add (up|) {list}",
+        "(Calculate|Compute|Find) the (sum|total) of {list}",
+        "~sum of {list}",
+        "Tell me the total of {list}",
+        "What do {list} add up to?",
+    ),
+    heldout=("Put {list} together, what is the total?", "Tally {list}"),
+)
+DAYS = Wording(
+    train=(
+        "How many days (are|lie) (between|there between) {a} and {b}?",
+        "(Count|Compute|Calculate) the days (between {a} and {b}|from {a} to {b})",
+        "How many days is it from {a} (to|until) {b}?",
+        "~days between {a} and {b}",
+        "What is the number of days from {a} to {b}?",
+        "How long is it from {a} to {b} in days?",
+    ),
+    heldout=("By how many days do {a} and {b} differ?", "Starting on {a}, how many days later is {b}?"),
+)
+LATER = Wording(
+    train=(
+        "(What|Which) date is {n} days after {a}?",
+        "What is {a} plus {n} days?",
+        "(Compute|Calculate|Find) the date {n} days after {a}",
+        "~{a} + {n} days",
+        "What date will it be {n} days after {a}?",
+        "A task starts on {a} and takes {n} days. When does it end?",
+    ),
+    heldout=("Moving on {n} days from {a}, where do we land?", "Give the date one reaches {n} days past {a}"),
+)
+WEEKDAY = Wording(
+    train=(
+        "(What|Which) day of the week (is|was) {a}?",
+        "What weekday (is|was) {a}?",
+        "On (which|what) (day of the week|weekday) (is|was|does) {a} (fall|)?",
+        "~weekday of {a}",
+        "(Find out|Tell me) the (weekday|day of the week) of {a}",
+        "Is {a} a Monday, a Tuesday or what?",
+    ),
+    heldout=("Name the day of the week that goes with {a}", "What sort of weekday would {a} be?"),
+)
+UNITS = Wording(
+    train=(
+        "(Convert|Change|Turn) {n} {a} (to|into) {b}", "What is {n} {a} in {b}?", "How many {b} are {n} {a}?", "How much is {n} {a} in {b}?",
+        "~{n} {a} in {b}", "~{n} {a} to {b}", "Express {n} {a} in {b}", "(Tell|Give) me {n} {a} in {b}", "I have {n} {a}, how many {b} is that?",
+    ),
+    heldout=("Were one to measure {n} {a} in {b}, what would it be?", "{n} {a} correspond to what in {b}?", "Restate {n} {a} as {b}"),
+)  # fmt: skip
+TEXT = {
+    "reverse": Wording(
+        train=(
+            "(Reverse|Turn around) (the word|the text|) {text}",
+            "What is {text} (backwards|spelled backwards|reversed)?",
+            "Write {text} backwards",
+            "~{text} reversed",
+            "Spell {text} backwards",
+        ),
+        heldout=("Give me {text} back to front", "How does {text} read from right to left?"),
+    ),
+    "upper": Wording(
+        train=(
+            "(Write|Put|Convert) {text} (in|to|into) (upper case|capitals|uppercase|capital letters)",
+            "Make {text} uppercase",
+            "~{text} in capitals",
+            "What is {text} in upper case?",
+        ),
+        heldout=("Shout {text}, all caps", "Capitalise every letter of {text}"),
+    ),
+    "length": Wording(
+        train=(
+            "How many (letters|characters) (does|has|are in) {text} (have|)?",
+            "(Count|Tell me) the (letters|characters) (of|in) {text}",
+            "How long is (the word|) {text}?",
+            "~length of {text}",
+        ),
+        heldout=("Out of how many letters is {text} made?", "Letter count of {text}?"),
+    ),
+    "letter": Wording(
+        train=(
+            "How many times (does|is) the letter {letter} (appear|) in {text}?",
+            "How often is {letter} in {text}?",
+            "Count the letter {letter} in {text}",
+            "How many {letter} are in {text}?",
+            "~number of {letter} in {text}",
+        ),
+        heldout=("The letter {letter}: how often does {text} use it?",),
+    ),
+}
+FACTORS: tuple[tuple[str, str, str, Callable[[float], float]], ...] = (
+    ("km", "miles", "{} / 1.609344", lambda x: x / 1.609344),
+    ("kilometres", "miles", "{} / 1.609344", lambda x: x / 1.609344),
+    ("miles", "km", "{} * 1.609344", lambda x: x * 1.609344),
+    ("kg", "pounds", "{} / 0.45359237", lambda x: x / 0.45359237),
+    ("pounds", "kg", "{} * 0.45359237", lambda x: x * 0.45359237),
+    ("inches", "cm", "{} * 2.54", lambda x: x * 2.54),
+    ("cm", "inches", "{} / 2.54", lambda x: x / 2.54),
+    ("feet", "metres", "{} * 0.3048", lambda x: x * 0.3048),
+    ("metres", "feet", "{} / 0.3048", lambda x: x / 0.3048),
+    ("degrees Celsius", "Fahrenheit", "{} * 9 / 5 + 32", lambda x: x * 9 / 5 + 32),
+    ("degrees Fahrenheit", "Celsius", "({} - 32) * 5 / 9", lambda x: (x - 32) * 5 / 9),
+    ("minutes", "hours", "{} / 60", lambda x: x / 60),
+    ("hours", "minutes", "{} * 60", lambda x: x * 60),
+    ("days", "hours", "{} * 24", lambda x: x * 24),
+    ("weeks", "days", "{} * 7", lambda x: x * 7),
+    ("seconds", "minutes", "{} / 60", lambda x: x / 60),
+    ("grams", "kg", "{} / 1000", lambda x: x / 1000),
+    ("litres", "millilitres", "{} * 1000", lambda x: x * 1000),
+)
+
+
+def arithmetic(draw: Draw) -> Job:
+    """Sums, percentages, prices and shares."""
+    whole = draw.chance(0.6)
+    n = draw.whole(12, 9800) if whole else draw.amount(3, 950)
+    p, a = draw.whole(2, 95), draw.whole(3, 48)
+    thing = draw.pick(names.PRODUCTS)
+    kind = draw.whole(0, 6)
+    if kind <= 1:
+        return _computed(draw.say(PERCENT, p=p, n=n), f"{n} * {p} / 100", n * p / 100)
+    if kind == 2:
+        return _computed(draw.say(PRICE, p=p, n=n, thing=thing), f"{n} * (100 - {p}) / 100", n * (100 - p) / 100)
+    if kind == 3:
+        return _computed(draw.say(STORY, a=a, n=n, thing=thing), f"{a} * {n}", a * n)
+    if kind == 4:
+        return _computed(draw.say(SHARE, a=a, n=n), f"{n} / {a}", n / a)
+    if kind == 5:
+        numbers = [draw.whole(1, 400) if whole else draw.amount(1, 90) for _ in range(draw.whole(3, 6))]
+        spoken = ", ".join(map(str, numbers))
+        if draw.chance(0.5):
+            spoken = spoken.rpartition(", ")[0] + " and " + str(numbers[-1])
+        inner = f"sum([{', '.join(map(str, numbers))}])"
+        if draw.chance(0.5):
+            return _computed(draw.say(TOTAL, list=spoken), inner, sum(numbers))
+        return _computed(draw.say(MEAN, list=spoken), f"{inner} / {len(numbers)}", sum(numbers) / len(numbers))
+    return _sum(draw)
+
+
+def _sum(draw: Draw) -> Job:
+    a, b, c = draw.whole(2, 9999), draw.whole(2, 999), draw.whole(2, 99)
+    signs = {
+        "*": ("*", "x", "times", "multiplied by"),
+        "+": ("+", "plus"),
+        "-": ("-", "minus"),
+        "/": ("/", "divided by"),
+    }
+    sign = draw.any(("*", "*", "+", "-", "/"))
+    value: float = {"*": a * b, "+": a + b, "-": a - b, "/": a / b}[sign]
+    spoken, expression = f"{a} {draw.any(signs[sign])} {b}", f"{a} {sign} {b}"
+    if draw.chance(0.25):
+        other = draw.any(("+", "-"))
+        expression, spoken = f"{expression} {other} {c}", f"{a} {sign} {b} {other} {c}"
+        value = value + c if other == "+" else value - c
+    elif draw.chance(0.15):
+        expression, spoken, value = f"{b} ** 2", draw.any((f"{b} squared", f"{b} to the power of 2", f"{b}^2")), b**2
+    elif draw.chance(0.1):
+        expression, spoken, value = f"{a} ** 0.5", draw.any((f"the square root of {a}", f"sqrt({a})")), math.sqrt(a)
+    return _computed(draw.say(SUMS, sum=spoken), expression, value)
+
+
+def dates(draw: Draw) -> Job:
+    """Days between two dates, a date some days later, or a weekday."""
+    first = date.fromisoformat(draw.date(1990, 2030))
+    n = draw.whole(3, 700)
+    second = first + timedelta(days=n)
+    kind = draw.whole(0, 2)
+    if kind == 0:
+        goal = draw.say(DAYS, a=_spoken(draw, first), b=_spoken(draw, second))
+        code = script(
+            "from datetime import date", f"print((date.fromisoformat('{second}') - date.fromisoformat('{first}')).days)"
+        )
+        return _run(goal, code, "I compute the days with Python.", n)
+    if kind == 1:
+        goal = draw.say(LATER, a=_spoken(draw, first), n=n)
+        code = script(
+            "from datetime import date, timedelta", f"print(date.fromisoformat('{first}') + timedelta(days={n}))"
+        )
+        return _run(goal, code, "I add the days with Python.", second.isoformat())
+    goal = draw.say(WEEKDAY, a=_spoken(draw, first))
+    code = script("from datetime import date", f"print(date.fromisoformat('{first}').strftime('%A'))")
+    return _run(goal, code, "I ask Python for the weekday.", first.strftime("%A"))
+
+
+def units(draw: Draw) -> Job:
+    """A quantity in another unit."""
+    a, b, formula, convert = draw.any(FACTORS)
+    n = draw.whole(2, 900) if draw.chance(0.7) else draw.amount(1, 200)
+    return _computed(draw.say(UNITS, n=n, a=a, b=b), formula.format(n), convert(n))
+
+
+def text_work(draw: Draw) -> Job:
+    """A word reversed, in capitals, measured."""
+    text = draw.any(
+        (
+            draw.pick(names.WORDS),
+            draw.pick(names.CITIES),
+            draw.code(),
+            f"{draw.pick(names.WORDS)} {draw.pick(names.ANIMALS)}",
+            draw.person(),
+        )
+    )
+    spoken = draw.any((f"'{text}'", f'"{text}"', text))
+    kind = draw.any(list(TEXT))
+    letter = draw.any([c for c in text.lower() if c.isalpha()] or ["a"])
+    goal = draw.say(TEXT[kind], text=spoken, letter=draw.any((letter, f"'{letter}'")))
+    expressions = {
+        "reverse": (f"{text!r}[::-1]", text[::-1]),
+        "upper": (f"{text!r}.upper()", text.upper()),
+        "length": (f"len({text!r})", len(text)),
+        "letter": (f"{text!r}.lower().count({letter!r})", text.lower().count(letter)),
+    }
+    expression, value = expressions[kind]
+    check = {"answer": {"contains": value}} if isinstance(value, str) else says(value)
+    if kind == "length" and " " in text:
+        check = {"any": [says(value), says(len(text) - text.count(" "))]}
+    return _run(goal, f"print({expression})", "Python does that exactly.", value, check)
+
+
+def _spoken(draw: Draw, day: date) -> str:
+    if draw.chance(0.65):
+        return day.isoformat()
+    month = day.strftime("%B")
+    return draw.any((f"{day.day} {month} {day.year}", f"{month} {day.day}, {day.year}"))
+
+
+def _computed(goal: str, expression: str, value: float) -> Job:
+    rounded = not float(value).is_integer() or "/" in expression or "." in expression
+    code = f"print(round({expression}, 2))" if rounded else f"print({expression})"
+    return _run(goal, code, "I compute that with Python.", value)
+
+
+def _run(goal: str, code: str, why: str, value: object, check: Mapping[str, JSON] | None = None) -> Job:
+    def play(_: str) -> Play:
+        out = yield from compute(code, why)
+        return Said(f"Python says {out}.", out)
+
+    return Job(goal, {}, check or says(value), play)
+
+
+FAMILIES = (
+    Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.8),
+    Family("dates", "days between dates, later dates, weekdays", dates, answers=True),
+    Family("units", "a quantity in another unit", units, answers=True, weight=0.9),
+    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=0.7),
+)
