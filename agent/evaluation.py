@@ -17,9 +17,9 @@ import agent
 from agent.batch import Result, Stopping, run_rows
 from agent.batch.folder import row_digest, write_whole
 from agent.batch.models import SharedModels
+from agent.batch.report import described
 from agent.batch.summary import ALL, Group, by_family, by_tag, group
 from agent.goalfile import FAMILY, GoalRow
-from agent.journal import read_session
 from agent.settings import Settings
 from agent.statistics import Interval, exact_mcnemar, paired_bootstrap
 from agent.types import JSON, Event, Policy, WhetstoneError
@@ -94,7 +94,7 @@ def evaluate(
         digest=suite_digest(rows),
         goals=len(rows),
         results=tuple(results),
-        model=_described(results, out),
+        model=described(results, out),
         settings={key: value for key, value in settings.flat().items() if not key.startswith("paths.")},
         in_flight=in_flight,
         made=time.time(),
@@ -195,9 +195,3 @@ def _paired(name: str, pairs: Sequence[tuple[Result, Result]]) -> Paired:
         steps=sum(b.steps - a.steps for a, b in both) / len(both) if both else 0.0,
         tokens=sum(b.tokens - a.tokens for a, b in both) / len(both) if both else 0.0,
     )
-
-
-def _described(results: Sequence[Result], out: Path) -> Mapping[str, JSON]:
-    """What the policy of the first session said of itself."""
-    journal = next((result.journal for result in results if result.journal), None)
-    return {} if journal is None else dict(read_session(out / journal).header["policy"])

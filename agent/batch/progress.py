@@ -34,6 +34,8 @@ class Standing:
     succeeded: int
     endings: dict[str, int]
     running: tuple[Running, ...]
+    fresh: int
+    """Goals that ended in this run; results kept from an earlier one are in `done` only."""
     tokens_per_second: float
     seconds: float
     left: float | None
@@ -51,7 +53,6 @@ class BatchProgress:
         self._endings: Counter[str] = Counter()
         self._succeeded = 0
         self._fresh = 0
-        """Goals that ended since `_began`, kept results not counted."""
         self._tokens: deque[tuple[float, int]] = deque()
 
     def now(self) -> float:
@@ -89,6 +90,7 @@ class BatchProgress:
                 succeeded=self._succeeded,
                 endings=dict(self._endings.most_common()),
                 running=tuple(sorted(self._running.values(), key=lambda running: running.since)),
+                fresh=self._fresh,
                 tokens_per_second=sum(n for _, n in self._tokens) / max(1.0, min(WINDOW_SECONDS, spent)),
                 seconds=spent,
                 left=left,

@@ -74,3 +74,29 @@ def _grouped(results: Iterable[Result], names: Callable[[Result], Iterable[str]]
         for name in names(result):
             found.setdefault(name, []).append(result)
     return [group(name, found[name]) for name in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A whole batch in numbers: what `summary.json` holds. `made` is Unix time.
+
+    `bad` are rows that could not be used, one sentence each; `unfinished` goals have no result. `run_goals` ended in
+    the last run, which took `run_seconds`.
+    """
+
+    name: str
+    goals: int
+    unfinished: int
+    bad: tuple[str, ...]
+    total: Group | None
+    families: tuple[Group, ...]
+    tags: tuple[Group, ...]
+    model: Mapping[str, JSON]
+    in_flight: int
+    run_goals: int
+    run_seconds: float
+    made: float
+    version: str
+
+    def as_data(self) -> dict[str, JSON]:
+        return asdict(self) | {"bad": list(self.bad)}

@@ -55,13 +55,15 @@ class PlainBatchView:
 class JsonBatchView:
     """`{"event": "result", ...}` for each goal that ended, `{"event": "notice", "text": ...}` for what else is said."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, progress: BatchProgress) -> None:
         self._stream = stream
+        self._progress = progress
 
     def event(self, row: GoalRow, event: Event) -> None:
-        return
+        self._progress.event(row.id, event)
 
     def result(self, result: Result) -> None:
+        self._progress.result(result)
         print(json.dumps({"event": "result", **result.as_data()}), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,14 @@ def session_page(session: Session, *, prompts: bool = True, count: Callable[[str
     """
     from agent.view.page import page
 
-    style = _source("session.css")
+    return laid_out("session", page(session, (count or _estimate) if prompts else None, exact=count is not None))
+
+
+def laid_out(template: str, page: object, *, styles: Sequence[str] = ()) -> str:
+    """`page`, plain data, laid out by `templates/<template>.html.j2`; `styles` add to the style sheet of sessions."""
+    style = "".join(_source(f"{name}.css") for name in ("session", *styles))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    told = page(session, (count or _estimate) if prompts else None, exact=count is not None)
-    return _template().render(page=told, style=_markup(style), style_digest=digest)
+    return _template(f"{template}.html.j2").render(page=page, style=_markup(style), style_digest=digest)
 
 
 def _estimate(text: str) -> int:
@@ -44,13 +48,13 @@ def _estimate(text: str) -> int:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=True, finalize=_escaped, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_source("session.html.j2"))
+    return environment.from_string(_source(name))
 
 
 def _escaped(value: object) -> object:
