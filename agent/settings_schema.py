@@ -146,6 +146,10 @@ class Settings(Section):
         """Where the journals are."""
         return self.paths.data / "sessions"
 
+    def adapters_folder(self) -> Path:
+        """Where the registry of adapters is."""
+        return self.paths.data / "adapters"
+
     def refuse_overlap(self) -> None:
         """Raise WhetstoneError when what the agent may write to could hold the journals, the memory or the model.
 

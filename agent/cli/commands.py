@@ -7,7 +7,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, batches, dataset, logs, look, memory, options, replay, train
+from agent.cli import UsageError, adapters, batches, dataset, logs, look, memory, options, replay, train
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -35,6 +35,14 @@ def build() -> TyperGroup:
     for command in (dataset.build, dataset.show, dataset.stats, dataset.export, dataset.rate):
         datasets.command()(command)
     app.add_typer(datasets, name="dataset")
+    registry = typer.Typer(rich_markup_mode=None, help="What was trained, and which of it is in use.")
+    registry.command("list")(adapters.list_adapters)
+    registry.command("rm")(adapters.remove)
+    for command in (adapters.show, adapters.diff, adapters.add, adapters.promote, adapters.rollback):
+        registry.command()(command)
+    for command in (adapters.merge, adapters.ensemble, adapters.export):
+        registry.command()(command)
+    app.add_typer(registry, name="adapters")
     app.command()(batches.batch)
     app.command("eval")(batches.evaluate)
     app.command()(train.train)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from agent.engine.adapter import Adapter, Lineage, is_plain_lora, merge, merge_by_peft, read_adapter
 from agent.engine.digests import remembered, weights_digest
+from agent.engine.ensemble import is_ensemble, load_ensemble
 from agent.engine.gguf import Progress, converted
 from agent.engine.network import Network
 from agent.engine.precision import DType
@@ -51,18 +52,19 @@ class LoadedModel:
 def load_model(
     spec: str,
     *,
-    adapter: Path | None = None,
+    adapter: Path | Callable[[Lineage], Path | None] | None = None,
     dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto",
     device: str = "auto",
     threads: int | None = None,
     cache: Path,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load a model, and an adapter onto it.
+    """Load a model, and an adapter onto it: a folder, or a function that is told the base's lineage and names one.
 
-    `cache` is the folder for converted models and digests; `threads` sets torch's threads for the whole process (None
-    leaves them). `progress` is told about a conversion; by default a bar shows on a terminal. Raises WhetstoneError,
-    naming what to do, for an unknown model, a missing package, a broken file or an adapter of another base.
+    The folder may also hold an ensemble (`agent.engine.ensemble`). `cache` is the folder for converted models and
+    digests; `threads` sets torch's threads for the whole process (None leaves them). `progress` is told about a
+    conversion; by default a bar shows on a terminal. Raises WhetstoneError, naming what to do, for an unknown model, a
+    missing package, a broken file or an adapter of another base.
     """
     # OpenMP's threads spin while they wait for each other by default. Beside any other busy process one of them then
     # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
@@ -82,7 +84,14 @@ def load_model(
         remembered(files, "tokenizer", cache, tokenizer.digest),
         tokenizer.template_digest(),
     )
-    chosen = None if adapter is None else read_adapter(adapter.expanduser(), lineage, cache)
+    wanted = adapter(lineage) if callable(adapter) else adapter
+    if wanted is not None and is_ensemble(wanted):
+
+        def load_member(member: Path) -> LoadedModel:
+            return load_model(spec, adapter=member, dtype=dtype, device=device, cache=cache)
+
+        return load_ensemble(wanted, lineage, load_member)
+    chosen = None if wanted is None else read_adapter(wanted.expanduser(), lineage, cache)
     notes = [chosen.warning] if chosen is not None and chosen.warning else []
     builder = _Builder(folder, config, chosen, place)
     if dtype == "auto":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.settings import Settings
@@ -25,11 +24,12 @@ LIBRARIES = ("torch", "tokenizers", "llguidance")
 def load_chosen(settings: Settings) -> LoadedModel:
     """The model and the adapter that the settings name. Raises WhetstoneError if either cannot be loaded."""
     from agent.engine.models import load_model
+    from agent.learning.chosen import chosen_adapter
 
     model = settings.model
     return load_model(
         model.name,
-        adapter=None if model.adapter in ("auto", "none") else Path(model.adapter),
+        adapter=chosen_adapter(settings),
         dtype=model.dtype,
         device=model.device,
         threads=model.threads or None,
