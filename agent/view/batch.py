@@ -82,7 +82,7 @@ class LiveBatchView:
         self._console = console
         self._progress = progress
         self._live = Live(
-            get_renderable=self._table, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True
+            get_renderable=self.table, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True
         )
         self._live.start()
 
@@ -92,15 +92,18 @@ class LiveBatchView:
     def result(self, result: Result) -> None:
         self._progress.result(result)
         if not result.succeeded:
-            self._console.print(result_line(result, self._progress.standing()), style="red", soft_wrap=True)
+            self._console.print(
+                result_line(result, self._progress.standing()), style="red", soft_wrap=True, markup=False
+            )
 
     def note(self, text: str) -> None:
-        self._console.print(one_line(text, 400), style="yellow", soft_wrap=True)
+        self._console.print(one_line(text, 400), style="yellow", soft_wrap=True, markup=False)
 
     def close(self) -> None:
         self._live.stop()
 
-    def _table(self) -> RenderableType:
+    def table(self) -> RenderableType:
+        """What is shown at this moment."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
