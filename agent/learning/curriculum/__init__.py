@@ -15,10 +15,14 @@ from functools import cache
 from agent.learning.curriculum import (
     csv_changes,
     csv_figures,
+    facts,
     lines,
     lookup,
+    reading,
     reckoning,
+    repair,
     searching,
+    stopping,
     writing,
 )
 from agent.learning.curriculum.draw import Draw
@@ -29,11 +33,15 @@ VERSION = 1
 """Goes up whenever the same id would give another task."""
 _MODULES = (
     lookup,
+    reading,
     reckoning,
+    repair,
     searching,
+    stopping,
     writing,
     csv_changes,
     csv_figures,
+    facts,
     lines,
 )
 

@@ -1,0 +1,145 @@
+# ruff: noqa: E501
+"""Families about memory: recall what was remembered, say when nothing was, and remember something new."""
+
+from __future__ import annotations
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.checks import says, unable
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.task import Act, Family, Job, Play, Said
+from agent.learning.curriculum.wording import Wording
+
+RECALL = Wording(
+    train=(
+        "What is the {key} of {whose}?",
+        "What's the {key} of {whose}?",
+        "Do you (remember|know) the {key} of {whose}?",
+        "(What|Which) {key} did I (tell you|give you|mention) for {whose}?",
+        "I told you the {key} of {whose}. What (is|was) it?",
+        "(Tell me|Give me|Recall) the {key} of {whose}",
+        "You noted the {key} of {whose}, (what is it|tell me)?",
+        "~{key} of {whose}?",
+        "(Look in|Check) your memory: what is the {key} of {whose}?",
+        "What do you (remember|know) about the {key} of {whose}?",
+    ),
+    heldout=(
+        "Cast your mind back: {whose}, what {key} was that?",
+        "We spoke about {whose} before. The {key}, please",
+        "Earlier you learned the {key} of {whose}; (state|repeat) it",
+    ),
+)
+REMEMBER = Wording(
+    train=(
+        "Remember that {fact}",
+        "(Note|Keep in mind|Don't forget|Memorise) that {fact}",
+        "(Remember|Note|Memorise|Save) (this|the following|for later): {fact}",
+        "(Remember|Note) for next time: {fact}",
+        "Make a note that {fact}",
+        "{fact}, (remember that|keep that in mind|please note that)",
+        "For later: {fact}. (Remember it|Note that)",
+        "I want you to remember that {fact}",
+        "~remember: {fact}",
+        "Put into your memory that {fact}",
+    ),
+    heldout=(
+        "Commit this to memory: {fact}",
+        "File away for the future that {fact}",
+        "Should I ask again one day: {fact}",
+    ),
+)
+KEYS = (
+    "wifi password", "door code", "phone number", "email", "account number", "birthday", "address", "opening time", "locker number",
+    "customer number", "room number", "contact person", "license plate", "membership number", "favourite colour", "deadline",
+)  # fmt: skip
+WHOSE = (
+    "the {city} office", "the {city} branch", "{person}", "project {Animal}", "the {word} team", "the {animal} server", "customer {name}",
+    "the {colour} van", "the {word} hall",
+)  # fmt: skip
+
+
+def recall_fact(draw: Draw) -> Job:
+    """Something remembered in an earlier session, among other things of the same sort."""
+    key = draw.pick(KEYS)
+    owners = list(dict.fromkeys(_owner(draw) for _ in range(draw.whole(2, 5))))
+    facts = [(key if draw.chance(0.5) else draw.pick(KEYS), owner, _value(draw)) for owner in owners]
+    owner, value = owners[0], facts[0][2]
+    facts[0] = (key, owner, value)
+    notes = [_note(draw, *fact) for fact in facts]
+    wanted = notes[0]
+    draw.rng.shuffle(notes)
+    files = draw.clutter([])
+
+    def play(opening: str) -> Play:
+        if wanted not in opening:
+            seen = yield Act(f"I ask memory for the {key} of {owner}.", "recall", {"query": f"{key} of {owner}"})
+            if wanted not in seen.text:
+                return Said("Memory does not have it.", f"I do not know the {key} of {owner}.")
+        return Said(f"Memory says the {key} of {owner} is {value}.", value)
+
+    others = [other for _, _, other in facts[1:] if other != value and other not in value]
+    return Job(draw.say(RECALL, key=key, whose=owner), files, says(value, never=others), play, tuple(notes))
+
+
+def not_remembered(draw: Draw) -> Job:
+    """A question that memory has no answer to: it has one for somebody else."""
+    key, owner = draw.pick(KEYS), _owner(draw)
+    notes = [
+        _note(draw, key if at == 0 else draw.pick(KEYS), _other(draw, owner), _value(draw))
+        for at in range(draw.whole(0, 4))
+    ]
+    files = draw.clutter([])
+
+    def play(_: str) -> Play:
+        yield Act(f"I ask memory for the {key} of {owner}.", "recall", {"query": f"{key} of {owner}"})
+        seen = yield Act("Memory does not have it, I search the files.", "search_files", {"pattern": key})
+        del seen
+        return Said(
+            f"Nothing says the {key} of {owner}.",
+            f"I do not know the {key} of {owner}; it is not in memory or in the files.",
+        )
+
+    goal = draw.say(RECALL, key=key, whose=owner)
+    return Job(goal, files, unable(key), play, tuple(notes), recalls=True)
+
+
+def remember_note(draw: Draw) -> Job:
+    """A fact to be kept for later."""
+    key, owner, value = draw.pick(KEYS), _owner(draw), _value(draw)
+    fact = f"the {key} of {owner} is {value}"
+
+    def play(_: str) -> Play:
+        yield Act(f"I note the {key} of {owner}.", "remember", {"text": fact[0].upper() + fact[1:] + "."})
+        return Said("It is noted.", f"Noted: {fact}.")
+
+    return Job(draw.say(REMEMBER, fact=fact), draw.clutter([]), says(value), play, recalls=True)
+
+
+def _note(draw: Draw, key: str, owner: str, value: str) -> str:
+    return draw.any(("The {k} of {o} is {v}.", "The {k} of {o} is {v}.", "{o}: {k} {v}", "{k} of {o}: {v}")).format(
+        k=key, o=owner, v=value
+    )
+
+
+def _owner(draw: Draw) -> str:
+    animal = draw.pick(names.ANIMALS)
+    return draw.pick(WHOSE).format(
+        city=draw.pick(names.CITIES), person=draw.person(), animal=animal, Animal=animal.capitalize(),
+        word=draw.pick(names.WORDS), name=draw.pick(names.LAST), colour=draw.pick(names.COLOURS),
+    )  # fmt: skip
+
+
+def _other(draw: Draw, owner: str) -> str:
+    while (other := _owner(draw)) == owner:
+        pass
+    return other
+
+
+def _value(draw: Draw) -> str:
+    return draw.code() if draw.chance(0.6) else draw.any((draw.value(), draw.phone(), draw.email()))
+
+
+FAMILIES = (
+    Family("recall_fact", "something remembered earlier", recall_fact, answers=True, chains=False, weight=1.4),
+    Family("not_remembered", "a question that memory cannot answer", not_remembered, chains=False, weight=0.6),
+    Family("remember_note", "a fact to be kept for later", remember_note, chains=False, weight=0.8),
+)

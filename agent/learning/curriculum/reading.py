@@ -1,0 +1,451 @@
+# ruff: noqa: E501
+"""Families that need a text to be understood: label it, take things out of it, say what it is about."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from agent.learning.curriculum import names
+from agent.learning.curriculum.acting import compute, read, script, write
+from agent.learning.curriculum.checks import every, file_lines, says
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.lookup import remark
+from agent.learning.curriculum.task import Family, Job, Play, Said
+from agent.learning.curriculum.wording import Wording
+
+LABEL = Wording(
+    train=(
+        "Is the {what} in {file} {labels}?",
+        "(Classify|Label|Categorise) the {what} in {file} as {labels}",
+        "(Read|Open|Look at) {file} and (say|tell me|decide) (whether|if) (the {what}|it) is {labels}",
+        "Which (label|of these) fits the {what} in {file}: {labels}?",
+        "What is the {kind} of the {what} in {file}? (Choose|Pick|Answer with) {labels}",
+        "(Determine|Find out|Tell me) the {kind} of {file}: {labels}",
+        "{file}: {labels}?",
+        "~{labels}? {file}",
+        "Would you call the {what} in {file} {labels}?",
+        "(Judge|Assess) {file}. Is it {labels}?",
+    ),
+    heldout=(
+        "Into which drawer does {file} belong: {labels}?",
+        "Having read {file}, would you put it down as {labels}?",
+        "Assign the {what} of {file} to one of {labels}",
+    ),
+)
+LABEL_LINES = Wording(
+    train=(
+        "(Label|Classify) (each line|every line|the lines) of {file} as {labels} and write the labels to {target}, one per line",
+        "For (each|every) line of {file} write {labels} to {target}",
+        "{file} has one {what} per line. (Write|Save) the {kind} of each ({labels}) to {target}",
+        "(Create|Make) {target} with one label ({labels}) for each line of {file}",
+        "(Decide|Say) for each {what} in {file} whether it is {labels} and save that in {target}, line by line",
+    ),
+    heldout=("Tag the lines of {file} with {labels}; the tags, one a line, go to {target}",),
+)
+EXTRACT = Wording(
+    train=(
+        "(Extract|Get|Collect|Find) all {things} (from|in) {file} and (save|write) them (as a JSON list to|as JSON in|as a JSON list in|to) {target}",
+        "(Write|Save|Put) (all|the) {things} (of|from|in) {file} (to|into) {target} as (a JSON list|JSON)",
+        "(Create|Make) {target} with (all|the) {things} (from|in) {file} as a JSON list",
+        "(Pull|Take) (all|the) {things} out of {file} into {target} as JSON",
+        "I need the {things} of {file} as a JSON list in {target}",
+        "~{things} of {file} -> {target}",
+    ),
+    heldout=("Harvest the {things} that {file} holds; a JSON list by the name of {target} should hold them",),
+)
+EXTRACT_SAY = Wording(
+    train=(
+        "(Which|What) {things} are (in|mentioned in|given in) {file}?",
+        "(Extract|List|Find|Give me|Show me) (all|the|all the) {things} (in|from|of) {file}",
+        "(Read|Open|Look at) {file} and (list|give me) (all|the) {things}",
+        "What are the {things} in {file}?",
+        "{file}: (which|all) {things}?",
+        "~{things} in {file}",
+    ),
+    heldout=("Enumerate the {things} one comes across in {file}", "I am after every one of the {things} in {file}"),
+)
+FIELDS = Wording(
+    train=(
+        "(Extract|Get|Take) {fields} from {file} and (save|write) (them|it) as JSON (to|in) {target}",
+        "(Read|Open) {file} and (write|save) {fields} (as JSON to|as a JSON object in) {target}",
+        "(Create|Make) {target} (a JSON object|) with {fields} (from|of) {file}",
+        "(Put|Write|Save) {fields} of {file} (into|in|to) {target} as JSON",
+        "From {file}, (extract|take) {fields} as JSON into {target}",
+        "~{file}: {fields} -> {target} (json)",
+    ),
+    heldout=("{target} is to hold a JSON object with {fields}, as {file} has them",),
+)
+ABOUT = Wording(
+    train=(
+        "(Read|Open|Look at) {file} and tell me what it is about",
+        "(Read|Open) {file} in the workspace and tell me what it is about",
+        "What is {file} about?",
+        "(Summarise|Summarize|Sum up) {file}",
+        "(Summarise|Summarize) {file} in (one sentence|a sentence|a few words)",
+        "Give me a (short|brief|) summary of {file}",
+        "(Write|Make) a (short|brief|) summary of {file}",
+        "What (does|is in) {file} (say|), in short?",
+        "Tell me (briefly|in one sentence) what {file} (says|is about)",
+        "~summary of {file}",
+        "~tl;dr {file}",
+        "What topics are in {file}?",
+        "I have no time to read {file}. What (is it about|does it say)?",
+        "Explain what {file} is about",
+    ),
+    heldout=(
+        "Boil {file} down to its main points",
+        "The gist of {file}?",
+        "In a nutshell, what does one learn from {file}?",
+        "Which matters does {file} deal with?",
+    ),
+)
+GOOD = (
+    "I love this {p}.", "The {p} works great.", "Excellent quality, I am very happy with the {p}.", "Best {p} I ever bought.",
+    "Fantastic service and a wonderful {p}.", "Highly recommended, the {p} is perfect.", "What a delightful {p}, we use it every day.",
+    "The {p} is beautiful and easy to use.", "Five stars, the {p} arrived early and works well.", "Really pleased, the {p} is superb.",
+    "I am impressed, the {p} is better than I hoped.", "A great {p} for a fair price, thank you!", "The {p} made my day.",
+    "Friendly staff and an amazing {p}.", "We enjoyed the {p} very much.", "So glad I bought the {p}, it is brilliant.",
+)  # fmt: skip
+BAD = (
+    "I hate this {p}.", "The {p} broke after two days.", "Terrible quality, I am very disappointed with the {p}.", "Worst {p} I ever bought.",
+    "Awful service and a useless {p}.", "Do not buy it, the {p} is a waste of money.", "What a horrible {p}, it never worked.",
+    "The {p} is ugly and hard to use.", "One star, the {p} arrived late and damaged.", "Really annoyed, the {p} is poor.",
+    "I am upset, the {p} is worse than I feared.", "A bad {p} for far too much money, never again!", "The {p} ruined my day.",
+    "Rude staff and a dreadful {p}.", "We regret buying the {p}.", "I want my money back, the {p} is junk.",
+)  # fmt: skip
+INTENTS = {
+    "refund": (
+        "I want my money back for the {p}.",
+        "Please refund order {n}.",
+        "The {p} is broken, give me a refund.",
+        "How do I get my money back for order {n}?",
+        "Return the payment for the {p}, please.",
+    ),
+    "delivery": (
+        "Where is my parcel {n}?",
+        "When will the {p} be delivered?",
+        "My delivery is late, the {p} has not come.",
+        "Has order {n} been shipped yet?",
+        "The courier did not bring the {p}.",
+    ),
+    "account": (
+        "I cannot log in any more.",
+        "Please reset my password.",
+        "How do I change my email address?",
+        "Please close my account.",
+        "My login does not work since {day}.",
+    ),
+    "order": (
+        "I would like to buy {n} of the {p}.",
+        "Please send me two more of the {p}.",
+        "Can I order the {p} in {c}?",
+        "We need a new {p}, please place an order.",
+        "Add a {p} to my order.",
+    ),
+    "complaint": (
+        "Your staff was very rude to me.",
+        "This is the third time that something goes wrong.",
+        "I am not happy with how I was treated.",
+        "The service on {day} was awful.",
+        "I must complain about the noise.",
+    ),
+}
+TOPICS = {
+    "sports": (
+        "The team won the match with three goals.",
+        "She set a new record in the marathon.",
+        "The coach praised the goalkeeper after the game.",
+        "The final of the tennis cup is on {day}.",
+    ),
+    "food": (
+        "Bake the cake for forty minutes at 180 degrees.",
+        "Add salt, garlic and olive oil to the pasta.",
+        "The soup tastes best with fresh bread.",
+        "This restaurant serves excellent fish.",
+    ),
+    "travel": (
+        "Our flight to {city} leaves at nine.",
+        "The hotel in {city} is close to the beach.",
+        "We took the night train to {city}.",
+        "Pack your passport and a map of {city}.",
+    ),
+    "weather": (
+        "Tomorrow it will rain in the north.",
+        "Strong winds and snow are expected on {day}.",
+        "The temperature rises to thirty degrees.",
+        "After the storm the sky clears up.",
+    ),
+    "technology": (
+        "The new phone has a faster processor.",
+        "Install the update and restart the computer.",
+        "The software crashed because of a bug.",
+        "Robots now assemble the batteries.",
+    ),
+    "finance": (
+        "The bank raised the interest rate.",
+        "Shares fell by three percent on {day}.",
+        "The company reports a higher profit.",
+        "Inflation makes loans more expensive.",
+    ),
+    "health": (
+        "Drink enough water and sleep eight hours.",
+        "The doctor prescribed new medicine.",
+        "A daily walk lowers the blood pressure.",
+        "The vaccine protects against the flu.",
+    ),
+    "music": (
+        "The band plays its new songs on {day}.",
+        "She practises the violin every morning.",
+        "The orchestra performed a symphony.",
+        "His album reached the top of the charts.",
+    ),
+}
+SUBJECTS = (
+    ("the coffee machine", "is repaired on {day}"), ("the new price list", "starts in {month}"), ("the staff meeting", "is on {day} at {hour}:00"),
+    ("the parking lot", "is closed until {day}"), ("the summer rota", "has to be ready by {day}"), ("the opening hours", "change in {month}"),
+    ("the delivery of {product}s", "comes on {day}"), ("the heating", "is checked by {person}"), ("the budget", "was cut by {n} percent"),
+    ("the website", "gets a new design in {month}"), ("the holiday plan", "is kept by {person}"), ("the fire drill", "takes place on {day}"),
+    ("the training course", "begins at {hour}:30"), ("the broken {product}", "is replaced in {month}"), ("the keys", "are with {person}"),
+    ("the customer survey", "had {n} answers"), ("the storage room", "must be tidied by {day}"), ("the printer", "needs new ink"),
+    ("the trip to {city}", "was moved to {month}"), ("the guest list", "has {n} names"), ("the insurance", "ends in {month}"),
+    ("the garden work", "is done by {person}"), ("the audit", "starts on {day}"), ("the lunch menu", "is vegetarian on {day}"),
+    ("the new {product}", "costs {n} euros"), ("the backup", "runs every night at {hour}:00"), ("the lift", "is out of order"),
+    ("the contract with {person}", "ends in {month}"),
+)  # fmt: skip
+PATTERNS = {
+    "email addresses": r"[\w.+-]+@[\w-]+\.[\w.]*\w",
+    "dates": r"\d{4}-\d{2}-\d{2}",
+    "amounts": r"\d+\.\d{2}",
+    "phone numbers": r"555-\d{4}",
+    "order numbers": r"[A-Z]{2}-\d{4}",
+}
+
+
+def label_text(draw: Draw) -> Job:
+    """The sentiment, the intent or the topic of a short text."""
+    kind, what, labels, right, lines = _labelled(draw, draw.whole(1, 2))
+    path = draw.text_path(draw.any((what, "message", "text", draw.pick(names.STEMS))))
+    spoken = _either(draw, labels)
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        return Said(f"It sounds like {right}.", right)
+
+    goal = draw.say(LABEL, what=what, file=path, labels=spoken, kind=kind)
+    check = says(right, never=[label for label in labels if label != right])
+    return Job(goal, {path: " ".join(lines) + "\n"} | draw.clutter([path]), check, play)
+
+
+def label_lines(draw: Draw) -> Job:
+    """A label for every line of a file, in another file."""
+    kind, what, labels, _, _ = _labelled(draw, 1, most=2)
+    answers: list[str] = []
+    lines: list[str] = []
+    while len(lines) < draw.whole(3, 5):
+        _, _, _, right, text = _labelled(draw, 1, kind=kind, labels=labels)
+        if text[0] not in lines:
+            lines += text
+            answers.append(right)
+    path = draw.text_path(f"{what}s")
+    target = draw.new_path([path], "txt", draw.any(("labels", "tags", "result", kind)))
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        yield from write(target, "\n".join(answers) + "\n", f"I write one label for each of the {len(lines)} lines.")
+        return Said("Every line has its label.", f"Wrote {len(lines)} labels to {target}.")
+
+    goal = draw.say(LABEL_LINES, what=what, file=path, labels=_either(draw, labels), kind=kind, target=target)
+    return Job(goal, {path: "\n".join(lines) + "\n"} | draw.clutter([path, target]), file_lines(target, answers), play)
+
+
+def extract_all(draw: Draw) -> Job:
+    """All e-mail addresses, dates, amounts or numbers of a kind, as an answer or as a JSON list."""
+    things = draw.any(list(PATTERNS))
+    makers = {
+        "email addresses": draw.email,
+        "dates": draw.date,
+        "amounts": lambda: f"{draw.amount(2, 900):.2f}",
+        "phone numbers": lambda: f"555-{draw.whole(1000, 9999)}",
+        "order numbers": lambda: f"{draw.any('ABCDEFGH')}{draw.any('KLMNPQ')}-{draw.whole(1000, 9999)}",
+    }
+    found = list(dict.fromkeys(makers[things]() for _ in range(draw.whole(2, 5))))
+    forms = {
+        "email addresses": ("Write to {}.", "{p} uses {} now.", "Contact: {}", "Send the list to {}"),
+        "dates": ("The {w} begins on {}.", "{} was a good day.", "Deadline: {}", "{p} is away from {} on."),
+        "amounts": ("We paid {} euros to {p}.", "The {w} costs {}.", "Total: {}", "{p} still owes {}."),
+        "phone numbers": ("Call {p} at {}.", "Phone: {}", "The number of the {w} is {}.", "New number: {}"),
+        "order numbers": ("Order {} has arrived.", "{p} asked about {}.", "Please cancel {}.", "{} is still open."),
+    }
+    lines = [
+        draw.any(forms[things]).format(value, p=draw.pick(names.FIRST), w=draw.pick(names.WORDS)) for value in found
+    ]
+    for _ in range(draw.whole(0, 3)):
+        lines.insert(draw.whole(0, len(lines)), remark(draw))
+    text = "\n".join(lines) + "\n"
+    path = draw.text_path()
+    order = re.findall(PATTERNS[things], text)
+    spoken = draw.any(
+        {
+            "email addresses": ("email addresses", "e-mail addresses", "emails"),
+            "amounts": ("amounts", "amounts of money", "prices"),
+        }.get(things, (things,))
+    )
+    start = (
+        "import re",
+        "from pathlib import Path",
+        f"text = Path({path!r}).read_text()",
+        f"found = re.findall(r'{PATTERNS[things]}', text)",
+    )
+    if draw.chance(0.5):
+        code = script(*start, "print(', '.join(found))")
+
+        def answer(_: str) -> Play:
+            yield from read(path)
+            out = yield from compute(code, f"I find the {things} with a pattern.")
+            return Said(f"These are the {things}.", out)
+
+        return Job(
+            draw.say(EXTRACT_SAY, things=spoken, file=path), {path: text} | draw.clutter([path]), says(*order), answer
+        )
+    target = draw.new_path([path], "json", draw.any(("result", "output", things.split()[0], "")))
+    made = ["import os", f"os.makedirs({target.rpartition('/')[0]!r}, exist_ok=True)"] if "/" in target else []
+    code = script("import json", *start, *made, f"json.dump(found, open({target!r}, 'w'))", "print(len(found))")
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        out = yield from compute(code, f"I find the {things} with a pattern.")
+        return Said(f"The script found {out}.", f"Wrote {out} {things} to {target}.")
+
+    items = r"\s*,\s*".join(f'"?{re.escape(item)}"?' for item in order)
+    check: dict[str, object] = {"file": target, "matches": rf"\A\s*\[\s*{items}\s*\]\s*\Z"}
+    return Job(
+        draw.say(EXTRACT, things=spoken, file=path, target=target),
+        {path: text} | draw.clutter([path, target]),
+        check,
+        play,
+    )
+
+
+def extract_fields(draw: Draw) -> Job:
+    """A few named details of a short letter, as a JSON object."""
+    person, city, day = draw.person(), draw.pick(names.CITIES), draw.date()
+    amount, number, product = f"{draw.amount(5, 900):.2f}", draw.code(), draw.pick(names.PRODUCTS)
+    email = draw.email(person)
+    details = {
+        "name": (person, ("My name is {}.", "This is {}.", "Best regards, {}")),
+        "city": (city, ("I live in {}.", "Please ship to {}.", "I am writing from {}.")),
+        "date": (day, ("I ordered on {}.", "It happened on {}.", "The order is from {}.")),
+        "amount": (amount, ("I paid {} euros.", "The bill was {} euros.", "The total was {}.")),
+        "order": (number, ("The order number is {}.", "It is about order {}.", "My order: {}")),
+        "product": (product, ("I bought a {}.", "The {} is what I mean.", "It is about the {}.")),
+        "email": (email, ("You can reach me at {}.", "Answer to {}, please.", "My address is {}")),
+    }
+    keys = draw.some(list(details), draw.whole(3, 6))
+    lines = [draw.any(details[key][1]).format(details[key][0]) for key in keys]
+    wanted = draw.rng.sample(keys, min(len(keys), draw.whole(2, 4)))
+    path = draw.text_path(draw.any(("letter", "message", "mail", "request", "order")))
+    target = draw.new_path([path], "json", draw.any(("result", "fields", "details", "output", "")))
+    content = json.dumps({key: details[key][0] for key in wanted}, ensure_ascii=False)
+    spoken = ", ".join(wanted[:-1]) + " and " + wanted[-1]
+    spoken = draw.any((spoken, "the " + spoken, ", ".join(wanted)))
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        yield from write(target, content, f"I write {', '.join(wanted)} as JSON.")
+        return Said(f"{target} is written.", f"Wrote {', '.join(wanted)} to {target}.")
+
+    pairs = [{"file": target, "matches": rf'"{key}"\s*:\s*"?{re.escape(details[key][0])}"?\s*[,}}]'} for key in wanted]
+    check = every(*pairs, {"file": target, "matches": r"\A\s*\{.*\}\s*\Z"})
+    goal = draw.say(FIELDS, fields=spoken, file=path, target=target)
+    return Job(
+        goal, {path: ("\n" if draw.chance(0.5) else " ").join(lines) + "\n"} | draw.clutter([path, target]), check, play
+    )
+
+
+def about(draw: Draw) -> Job:
+    """What a text of a few lines is about: its title and the things it speaks of."""
+    facts = draw.some(SUBJECTS, draw.whole(2, 5))
+    words = {
+        "day": draw.any(names.WEEKDAYS), "month": draw.pick(names.MONTHS).capitalize(), "hour": draw.whole(7, 18), "n": draw.whole(3, 60),
+        "person": draw.pick(names.FIRST), "product": draw.pick(names.PRODUCTS), "city": draw.pick(names.CITIES),
+    }  # fmt: skip
+    subjects = [subject.format(**words) for subject, _ in facts]
+    bullet = draw.any(("- ", "", "* ", "- "))
+    lines = [
+        f"{bullet}{subject[0].upper()}{subject[1:]} {rest.format(**words)}."
+        for subject, (_, rest) in zip(subjects, facts, strict=True)
+    ]
+    topic = draw.pick(names.UNTITLED)
+    title = draw.any(
+        ("Notes on {}", "{}: what is new", "Report about {}", "News from {}", "{}, notes of the week")
+    ).format(topic)
+    title = title[0].upper() + title[1:]
+    titled = draw.chance(0.75)
+    text = "\n".join(([draw.any(("# ", "", "")) + title, ""] if titled else []) + lines) + "\n"
+    path = draw.text_path()
+    listed = ", ".join(subjects[:-1]) + f" and {subjects[-1]}"
+    answer = f"{title}: {listed}." if titled else f"It is about {listed}."
+
+    def play(_: str) -> Play:
+        yield from read(path)
+        return Said(
+            "I name the title and what each line is about." if titled else "I name what each line is about.", answer
+        )
+
+    keyed = [subject.removeprefix("the ").split(" of ")[0] for subject in subjects]
+    needed = max(1, len(keyed) - 1)
+    hits = [rf"(?=.*{re.escape(key)})" for key in keyed]
+    options = (
+        ["".join(hits[:at] + hits[at + 1 :]) for at in range(len(hits))] if needed < len(hits) else ["".join(hits)]
+    )
+    check: dict[str, object] = {"answer": {"matches": rf"(?is)\A(?:{'|'.join(options)})"}}
+    return Job(draw.say(ABOUT, file=path), {path: text} | draw.clutter([path]), check, play)
+
+
+def _labelled(
+    draw: Draw, count: int, *, kind: str = "", labels: Sequence[str] = (), most: int = 4
+) -> tuple[str, str, list[str], str, list[str]]:
+    """Kind of label, what is labelled, the labels to choose from, the right one, and a text."""
+    kind = kind or draw.any(("sentiment", "sentiment", "intent", "topic"))
+    if kind == "sentiment":
+        right = draw.any(("positive", "negative"))
+        pool = GOOD if right == "positive" else BAD
+        return (
+            kind,
+            "review",
+            ["positive", "negative"],
+            right,
+            [t.format(p=draw.pick(names.PRODUCTS)) for t in draw.some(pool, count)],
+        )
+    pools = INTENTS if kind == "intent" else TOPICS
+    chosen = list(labels) or draw.rng.sample(list(pools), draw.whole(2, most))
+    right = draw.any(chosen)
+    texts = draw.rng.sample(pools[right], min(count, len(pools[right])))
+    filled = [
+        t.format(
+            p=draw.pick(names.PRODUCTS),
+            n=draw.whole(2, 9999),
+            day=draw.any(names.WEEKDAYS),
+            c=draw.pick(names.COLOURS),
+            city=draw.pick(names.CITIES),
+        )
+        for t in texts
+    ]
+    return kind, "request" if kind == "intent" else "text", chosen, right, filled
+
+
+def _either(draw: Draw, labels: Sequence[str]) -> str:
+    return draw.any(
+        (", ".join(labels[:-1]) + f" or {labels[-1]}", ", ".join(labels[:-1]) + f" or {labels[-1]}", " / ".join(labels))
+    )
+
+
+FAMILIES = (
+    Family("label_text", "the sentiment, intent or topic of a text", label_text, answers=True, weight=1.4),
+    Family("label_lines", "a label for every line", label_lines, weight=0.6),
+    Family("extract_all", "all e-mails, dates, amounts of a text", extract_all, weight=1.3),
+    Family("extract_fields", "named details of a letter as JSON", extract_fields, weight=1.2),
+    Family("about", "what a text is about", about, chains=False, weight=1.5),
+)
