@@ -75,4 +75,5 @@ def test_the_live_table_shows_the_running_goals_and_goes_away() -> None:
     assert "run_python" in shown
     assert "[1/3] stuck         bad[red]" in shown
     assert "running 1, done 1 of 3, failed 0, stuck 1" in shown
-    assert shown.endswith("\x1b[?25h")  # the cursor is back
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+    assert shown.endswith("\x1b[2K")  # the table's last line is wiped
