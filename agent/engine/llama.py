@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILY = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+PACKING_THREADS = 4
 ROPE_TYPES = frozenset({"default", "linear", "llama3"})
 
 
@@ -83,12 +85,9 @@ class LlamaNetwork:
         def single(name: str) -> Linear:
             return linear(get(f"{name}.weight"), optional(f"{name}.bias"), dtype)
 
-        self._embedding = get("model.embed_tokens.weight")
-        tied = "lm_head.weight" not in weights or config.get("tie_word_embeddings", False)
-        self._head = linear(self._embedding if tied else get("lm_head.weight"), None, dtype)
-        self._norm = get("model.norm.weight")
-        self._layers = [
-            _Layer(
+        def layer(number: int) -> _Layer:
+            name = f"model.layers.{number}"
+            return _Layer(
                 qkv=fused(f"{name}.self_attn", "q_proj", "k_proj", "v_proj"),
                 out=single(f"{name}.self_attn.o_proj"),
                 gate_up=fused(f"{name}.mlp", "gate_proj", "up_proj"),
@@ -99,8 +98,15 @@ class LlamaNetwork:
                 key_norm=optional(f"{name}.self_attn.k_norm.weight"),
                 window=_window(config, number),
             )
-            for number, name in ((n, f"model.layers.{n}") for n in range(self.layers))
-        ]
+
+        self._embedding = get("model.embed_tokens.weight")
+        self._norm = get("model.norm.weight")
+        tied = "lm_head.weight" not in weights or config.get("tie_word_embeddings", False)
+        # Rounding and packing int8 weights takes longer than all else at a start, and each does it on one core.
+        with ThreadPoolExecutor(min(PACKING_THREADS, torch.get_num_threads())) as threads:
+            head = threads.submit(linear, self._embedding if tied else get("lm_head.weight"), None, dtype)
+            self._layers = list(threads.map(layer, range(self.layers)))
+            self._head = head.result()
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """See `Network.forward`."""
