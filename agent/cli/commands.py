@@ -7,7 +7,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, adapters, batches, dataset, logs, look, memory, options, replay, train
+from agent.cli import UsageError, adapters, batches, curriculum, dataset, logs, look, memory, options, replay, train
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -31,6 +31,11 @@ def build() -> TyperGroup:
     remembered.command("list")(memory.list_records)
     remembered.command("verify")(memory.verify)
     app.add_typer(remembered, name="memory")
+    taught = typer.Typer(rich_markup_mode=None, help="Small goals with teachers that solve them, to train and to test on.")
+    taught.command("list")(curriculum.list_families)
+    taught.command()(curriculum.make)
+    taught.command()(curriculum.teach)
+    app.add_typer(taught, name="curriculum")
     datasets = typer.Typer(rich_markup_mode=None, help="Sessions as data to learn from.")
     for command in (dataset.build, dataset.show, dataset.stats, dataset.export, dataset.rate):
         datasets.command()(command)
@@ -74,6 +79,7 @@ def _root(
     config: options.Config = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    profile: options.Profile = False,
     _version: options.Version = False,
 ) -> None:
     """An autonomous agent that runs on your own model, on your own machine.
@@ -108,9 +114,24 @@ def _root(
             raise UsageError(
                 "--resume goes on with the goal and the check of its session: leave out --goal and --check."
             )
-        code = run.resume(context.obj, resume or None, force=force, interactive=not non_interactive, quiet=quiet)
+        code = run.resume(
+            context.obj,
+            resume or None,
+            force=force,
+            interactive=not non_interactive,
+            quiet=quiet,
+            profiled=profile,
+        )
     elif goal is not None:
-        code = run.run(context.obj, goal, check, answer_schema, interactive=not non_interactive, quiet=quiet)
+        code = run.run(
+            context.obj,
+            goal,
+            check,
+            answer_schema,
+            interactive=not non_interactive,
+            quiet=quiet,
+            profiled=profile,
+        )
     else:
         raise UsageError('Give a goal, as in --goal "What is notes.txt about?"; --help shows all commands.')
     raise typer.Exit(code)

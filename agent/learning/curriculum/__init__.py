@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from agent.learning.curriculum import (
+    chains,
     csv_changes,
     csv_figures,
     facts,
@@ -23,6 +24,7 @@ from agent.learning.curriculum import (
     repair,
     searching,
     stopping,
+    unseen,
     writing,
 )
 from agent.learning.curriculum.draw import Draw
@@ -38,6 +40,7 @@ _MODULES = (
     repair,
     searching,
     stopping,
+    unseen,
     writing,
     csv_changes,
     csv_figures,
@@ -49,8 +52,8 @@ _MODULES = (
 @cache
 def families() -> Mapping[str, Family]:
     """All families by name."""
-    found = [family for module in _MODULES for family in module.FAMILIES]
-    return {family.name: family for family in found}
+    found = {family.name: family for module in _MODULES for family in module.FAMILIES}
+    return found | {family.name: family for family in chains.chained_families(found)}
 
 
 def task_named(id: str) -> Task:
@@ -65,7 +68,13 @@ def task_named(id: str) -> Task:
     if not family.seen and split == "train":
         raise WhetstoneError(f"the family {name} is kept for evaluation: it has no training tasks")
     draw = Draw(random.Random(f"{VERSION}/{id}"), "train" if split == "train" else "heldout")
-    return task_of(family.make(draw), draw, id=id, family=name, tags=(f"curriculum:{VERSION}", split))
+    return task_of(family.make(draw), draw, id=id, family=name, tags=(f"curriculum:{VERSION}", split, *_kind(family)))
+
+
+def _kind(family: Family) -> tuple[str, ...]:
+    if not family.seen:
+        return ("unseen",)
+    return ("chain",) if family.name.startswith("chain_") else ()
 
 
 def training_ids(count: int, seed: int) -> Sequence[str]:

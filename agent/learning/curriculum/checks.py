@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.types import JSON
 
@@ -50,12 +51,33 @@ def every(*checks: dict[str, JSON]) -> dict[str, JSON]:
     return flat[0] if len(flat) == 1 else {"all": flat}
 
 
+def lenient(check: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The same check without what an answer must not hold: for an answer that says more than this job asks."""
+    return _rewritten(
+        check, lambda test: {"answer": {key: str(text).partition("(?!.*")[0] for key, text in test.items()}}
+    )
+
+
+def in_file(check: Mapping[str, JSON], path: str) -> dict[str, JSON]:
+    """The check of an answer, asked of a file instead."""
+    return _rewritten(check, lambda test: {"file": path, **test})
+
+
+def _rewritten(check: Mapping[str, JSON], rewrite: Callable[[Mapping[str, JSON]], dict[str, JSON]]) -> dict[str, JSON]:
+    if "all" in check or "any" in check:
+        return {key: [_rewritten(part, rewrite) for part in parts] for key, parts in check.items()}
+    if "answer" in check:
+        return rewrite(check["answer"])
+    return dict(check)
+
+
 def _pattern(value: object) -> str:
     if isinstance(value, bool):
         return _bounded("(?:true|yes)" if value else "(?:false|no)")
     if isinstance(value, int | float):
         return number_pattern(value)
-    return _bounded(r"\s+".join(re.escape(word) for word in str(value).split()))
+    text = str(value)
+    return _bounded(r"\s+".join(re.escape(word) for word in (text.rstrip(".,:;!") or text).split()))
 
 
 def _bounded(pattern: str) -> str:
@@ -65,14 +87,17 @@ def _bounded(pattern: str) -> str:
 def number_pattern(value: int | float) -> str:
     """A number, however many of its decimals are given (two at least), with or without separators of thousands."""
     forms: set[str] = set()
-    for digits in range(2, 13):
-        plain = f"{value:.{digits}f}"
-        forms |= {plain, f"{value:,.{digits}f}"}
-        bare = plain.rstrip("0").rstrip(".")
-        if abs(float(bare) - value) < 0.005:
-            whole, dot, decimals = bare.partition(".")
-            forms |= {bare, f"{int(whole):,}{dot}{decimals}" if whole not in ("-0",) else bare}
+    for digits in range(2, 6):
+        for separator in ("", ","):
+            form = f"{value:{separator}.{digits}f}"
+            bare = form.rstrip("0").rstrip(".")
+            forms.add(re.escape(form))
+            if abs(float(bare.replace(",", "")) - value) < 0.005:
+                forms.add(re.escape(bare))
+    cut = math.trunc(value * 1e4) / 1e4
+    if cut != value:
+        forms.add(re.escape(f"{cut:.4f}") + r"\d+")
     if float(value).is_integer():
-        forms |= {f"{value:.1f}", f"{value:.0f}", f"{value:,.0f}", f"{value:,.1f}"}
-    options = "|".join(re.escape(form) for form in sorted(forms, key=lambda form: (-len(form), form)))
-    return rf"(?<![\d.,-])(?:{options})(?![\d])(?![.,]\d)"
+        forms |= {re.escape(f"{value:.1f}"), re.escape(f"{value:,.1f}")}
+    options = "|".join(sorted(forms, key=lambda form: (-len(form), form)))
+    return rf"(?<![\d.,-])(?:{options})(?!\d)(?![.,]\d)"

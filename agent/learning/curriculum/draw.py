@@ -21,9 +21,11 @@ LONG_VALUES = 0.25
 class Draw:
     """Seeded choices for one task. The same `rng` state and `split` give the same task."""
 
-    def __init__(self, rng: random.Random, split: Split) -> None:
+    def __init__(self, rng: random.Random, split: Split, *, part: bool = False) -> None:
+        """`part` says that the task is one part of a chain: goals name their files, and are said without manners."""
         self.rng = rng
         self.split: Split = split
+        self.part = part
 
     def pick(self, pool: Sequence[T]) -> T:
         """One of a pool that is divided between the splits."""
@@ -55,7 +57,7 @@ class Draw:
         return round(self.rng.uniform(low, high), 2)
 
     def say(self, wording: Wording, **values: object) -> str:
-        return phrase(self.rng, self.split, wording, **values)
+        return phrase(self.rng, self.split, wording, plain=self.part, **values)
 
     def person(self) -> str:
         return f"{self.pick(names.FIRST)} {self.pick(names.LAST)}"

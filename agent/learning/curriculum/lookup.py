@@ -201,7 +201,7 @@ def person_value(draw: Draw) -> Job:
 
 def _fact_job(draw: Draw, path: str, text: str, key: str, value: str, kind: str, found: str = "") -> Job:
     """A question for a value, whose file is named or only described."""
-    vague = draw.chance(0.15)
+    vague = draw.chance(0.15) and not draw.part
     files = {path: text}
     extension = path.rpartition(".")[2]
     clutter = {

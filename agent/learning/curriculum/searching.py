@@ -262,8 +262,8 @@ def _texts(draw: Draw, count: int) -> dict[str, str]:
 
 
 FAMILIES = (
-    Family("which_file", "which file mentions something", which_file, answers=True, weight=1.3),
-    Family("find_value", "a fact in a file that is not named", find_value, answers=True, weight=1.5),
-    Family("list_names", "which files there are", list_names, weight=1.2),
+    Family("which_file", "which file mentions something", which_file, answers=True, chains=False, weight=1.3),
+    Family("find_value", "a fact in a file that is not named", find_value, answers=True, chains=False, weight=1.5),
+    Family("list_names", "which files there are", list_names, chains=False, weight=1.2),
     Family("read_out", "what a short file says", read_out, answers=True, weight=0.7),
 )

@@ -51,13 +51,14 @@ CAPITALS = (
     ("Belgium", "Brussels"), ("Finland", "Helsinki"), ("Denmark", "Copenhagen"), ("Cuba", "Havana"), ("Peru", "Lima"), ("Kenya", "Nairobi"),
 )  # fmt: skip
 TALK = (
-    (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Hi there", "Hello!", "hello agent", "Hi, how are you?"), "Hello! Give me a goal for the files in this folder.", "Hello"),
-    (("Thanks", "Thank you", "thank you very much", "Thanks a lot!", "thx"), "You are welcome.", "welcome"),
-    (("Who are you?", "What are you?", "What is your name?", "who r u", "Tell me who you are"), "I am an agent that works on files in this folder with tools.", "agent"),
-    (("What can you do?", "How can you help me?", "help", "What are you able to do?", "Tell me what you can do", "Which tools do you have?"), "I can read, search, write and edit files here and run Python.", "files"),
-    (("Say hello", "say hi", "Just say hello", "Please say hello", "Greet me"), "Hello!", "hello"),
-    (("Say {word}", "Just answer {word}", "Answer with the word {word}", "Reply with {word}", "Your answer should be {word}", "finish with {word}", "Repeat after me: {word}"), "{word}", "{word}"),
+    (("Hello", "Hi", "Hey", "Good morning", "Hi there", "Hello!", "hello agent", "Hi, how are you?"), ("Good evening", "Greetings"), "Hello! Give me a goal for the files in this folder.", "Hello"),
+    (("Thanks", "Thank you", "thank you very much", "thx"), ("Thanks a lot!", "Many thanks"), "You are welcome.", "welcome"),
+    (("Who are you?", "What are you?", "who r u", "Tell me who you are"), ("What is your name?", "Introduce yourself"), "I am an agent that works on files in this folder with tools.", "agent"),
+    (("What can you do?", "How can you help me?", "help", "Tell me what you can do", "Which tools do you have?"), ("What are you able to do?", "What are you good for?"), "I can read, search, write and edit files here and run Python.", "files"),
+    (("Say hello", "say hi", "Please say hello", "Greet me"), ("Just say hello", "Give me a hello"), "Hello!", "hello"),
+    (("Say {word}", "Just answer {word}", "Answer with the word {word}", "Reply with {word}", "finish with {word}"), ("Your answer should be {word}", "Repeat after me: {word}"), "{word}", "{word}"),
 )  # fmt: skip
+"""What is said (in training, held out), the answer, and what the answer must hold."""
 CAPITAL = Wording(
     train=("What is the capital of {country}?", "Which city is the capital of {country}?", "(Tell me|Name) the capital of {country}", "~capital of {country}?", "What's the capital city of {country}?"),
     heldout=("From which city is {country} governed? I mean its capital", "{country} has which capital?"),
@@ -190,9 +191,9 @@ def talk(draw: Draw) -> Job:
         return _answered(
             draw, draw.say(CAPITAL, country=country), f"The capital of {country} is {capital}.", capital, capital
         )
-    asked, answer, wanted = draw.any(TALK)
+    trained, heldout, answer, wanted = draw.any(TALK)
     word = draw.any((draw.pick(names.WORDS), draw.code(), draw.pick(names.PRODUCTS)))
-    goal = draw.pick(asked).format(word=word)
+    goal = draw.any(trained if draw.split == "train" else heldout).format(word=word)
     if draw.chance(0.3):
         goal = goal.lower() if word not in goal else goal + draw.any((".", "!", " please"))
     return _answered(draw, goal, "This needs no tool.", answer.format(word=word), wanted.format(word=word))

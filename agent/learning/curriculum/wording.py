@@ -93,14 +93,19 @@ STATEMENTS = (
 _TOKEN = re.compile(r"[()|]|\{[a-z_0-9]+\}|[^()|{}]+")
 
 
-def phrase(rng: random.Random, split: Literal["train", "heldout"], wording: Wording, **values: object) -> str:
-    """A goal in words. Raises KeyError when a template names a value that is not given."""
-    template = rng.choice(wording.train if split == "train" else wording.heldout)
+def phrase(
+    rng: random.Random, split: Literal["train", "heldout"], wording: Wording, *, plain: bool = False, **values: object
+) -> str:
+    """A goal in words; `plain` leaves out all manners. Raises KeyError when a template names a value not given."""
+    templates = wording.train if split == "train" else wording.heldout
+    template = rng.choice([t for t in templates if not plain or not t.startswith("~")])
     as_is = template.startswith("~")
     pieces = expand(rng, template.removeprefix("~"), values)
     question = pieces[-1][0].endswith("?")
     if question and not pieces[-1][1]:
         pieces = [*pieces[:-1], (pieces[-1][0][:-1], False)]
+    if plain:
+        return _tidy(_capitalised([*pieces, ("?" if question else "", False)]))
     manner = rng.random()
     if not as_is and manner < 0.40:
         statement = template.startswith(STATEMENTS) or any("." in text for text, value in pieces if not value)
@@ -114,7 +119,13 @@ def phrase(rng: random.Random, split: Literal["train", "heldout"], wording: Word
         pieces = _without_end(pieces)
     if rng.random() < 0.09:
         pieces = _mistyped(rng, pieces)
-    return re.sub(r" +", " ", "".join(text for text, _ in pieces)).strip()
+    return _tidy(pieces)
+
+
+def _tidy(pieces: list[Piece]) -> str:
+    """The sentence, without the blanks that empty alternatives leave behind."""
+    text = re.sub(r" +", " ", "".join(text for text, _ in pieces)).strip()
+    return re.sub(r" ([?.,;])(?=\s|$)", r"\1", text)
 
 
 def expand(rng: random.Random, template: str, values: Mapping[str, object]) -> list[Piece]:
