@@ -7,7 +7,20 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
-from agent.cli import UsageError, adapters, batches, curriculum, dataset, logs, look, memory, options, replay, train
+from agent.cli import (
+    UsageError,
+    adapters,
+    batches,
+    curriculum,
+    dataset,
+    gate,
+    logs,
+    look,
+    memory,
+    options,
+    replay,
+    train,
+)
 from agent.cli.options import Chosen, approval_mode, config_pairs, given, tool_flags
 
 
@@ -31,7 +44,9 @@ def build() -> TyperGroup:
     remembered.command("list")(memory.list_records)
     remembered.command("verify")(memory.verify)
     app.add_typer(remembered, name="memory")
-    taught = typer.Typer(rich_markup_mode=None, help="Small goals with teachers that solve them, to train and to test on.")
+    taught = typer.Typer(
+        rich_markup_mode=None, help="Small goals with teachers that solve them, to train and to test on."
+    )
     taught.command("list")(curriculum.list_families)
     taught.command()(curriculum.make)
     taught.command()(curriculum.teach)
@@ -51,6 +66,7 @@ def build() -> TyperGroup:
     app.command()(batches.batch)
     app.command("eval")(batches.evaluate)
     app.command()(train.train)
+    app.command()(gate.gate)
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):
         app.command()(command)
     return cast("TyperGroup", typer.main.get_command(app))
