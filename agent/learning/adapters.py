@@ -53,8 +53,9 @@ class Entry:
 
     @property
     def sessions(self) -> frozenset[str]:
-        """The sessions it was trained on, as far as its card names them."""
-        return frozenset(used["session"] for used in self.card.get("sessions", ()))
+        """The sessions it was trained on, replayed ones included, as far as its card names them."""
+        sources: Mapping[str, Any] = self.card.get("sessions") or {}
+        return frozenset(session for used in sources.values() for session, _digest in used)
 
 
 class Registry:

@@ -158,8 +158,11 @@ def _common_lineage(members: Sequence[Entry]) -> Lineage:
 
 def _parents(members: Sequence[Entry]) -> dict[str, Any]:
     """Where a combined adapter comes from: its parents, and everything they were trained on."""
-    sessions = {used["session"]: used for member in members for used in member.card.get("sessions", ())}
-    return {"parents": [member.id for member in members], "sessions": list(sessions.values())}
+    sessions: dict[str, list[Any]] = {}
+    for member in members:
+        for source, used in (member.card.get("sessions") or {}).items():
+            sessions.setdefault(source, []).extend(one for one in used if one not in sessions.get(source, []))
+    return {"parents": [member.id for member in members], "sessions": sessions}
 
 
 def _lineage_fields(lineage: Lineage) -> dict[str, str]:

@@ -34,7 +34,7 @@ class World:
 
     def trained(self, seed: int, **options: Any) -> Path:
         folder = build_adapter(self.folder / f"trained-{seed}", self.model, seed=seed, **options)
-        write_card(folder, self.base.lineage, sessions=[{"session": f"s{seed}", "digest": "d"}], recipe={"rank": 4})
+        write_card(folder, self.base.lineage, sessions={"task": [[f"s{seed}", "d"]]}, recipe={"rank": 4})
         return folder
 
     def settings(self, adapter: str = "auto", model: Path | None = None) -> Settings:

@@ -16,7 +16,7 @@ def test_an_adapter_is_taken_in_used_and_taken_back(tmp_path: Path) -> None:
     model = build_model(tmp_path / "base")
     folder = build_adapter(tmp_path / "trained", model)
     lineage = load_model(str(model), dtype="fp32", cache=tmp_path / "cache").lineage
-    write_card(folder, lineage, sessions=[{"session": "s1", "digest": ""}], recipe={"method": "lora"})
+    write_card(folder, lineage, sessions={"task": [["s1", "d"]]}, recipe={"method": "lora"})
     assert "no adapters yet" in place.call("adapters", "list").stderr
 
     id = place.call("adapters", "add", str(folder)).stdout.strip()
