@@ -91,6 +91,7 @@ class Catalogue:
         if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'lexicon_update'").fetchone():
             self.connection.executescript(_TABLES)
             lexical.create(self.connection)
+        lexical.prepare(self.connection)
 
     @contextmanager
     def transaction(self) -> Generator[None]:

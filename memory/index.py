@@ -140,8 +140,8 @@ class VectorMemory:
     def embedder(self) -> Embedder:
         """The embedding model, loaded at the first call. Raises WhetstoneError if the index was made with another."""
         with self.reading() as catalogue:
-            if catalogue.count():
-                check_made_with(self.folder, self._made, self._embedder_name)
+            if self._made.get("embedder") != self._embedder_name and catalogue.count():
+                check_made_with(self.folder, self._made, self._embedder_name)  # before a model is loaded in vain
             if self._embedder is None:
                 self._embedder = load_embedder(self._embedder_name, cache=self._cache)
             if self._made.get("embedder") != self._embedder.name and not catalogue.count():

@@ -72,7 +72,7 @@ def rank(
     record down that says what a better one says already (maximal marginal relevance, Carbonell and Goldstein 1998).
     """
     matches = {c.row.key: c.match for c in candidates}
-    scored = {c.row.key: (c.row, _parts(c, matches, neighbours.get(c.row.key, ()), now)) for c in candidates}
+    scored = {c.row.key: (c.row, _parts(c.row, matches, neighbours.get(c.row.key, ()), now)) for c in candidates}
     totals = {key: sum(parts.values()) for key, (_, parts) in scored.items()}
     # Redundancy moves a record by little, so what stands far below the last place cannot reach it.
     totals = {key: totals[key] for key in heapq.nlargest(4 * limit + 20, totals, key=totals.__getitem__)}
@@ -101,10 +101,9 @@ def rank(
 
 
 def _parts(
-    candidate: Candidate, matches: Mapping[int, tuple[float, float]], neighbours: Sequence[int], now: float
+    row: Row, matches: Mapping[int, tuple[float, float]], neighbours: Sequence[int], now: float
 ) -> dict[str, float]:
-    dense, lexical = candidate.match
-    row = candidate.row
+    dense, lexical = matches[row.key]
     beside = max((sum(matches[key]) for key in neighbours if key in matches), default=0.0)
     age = max(0.0, now - row.last_seen)
     return {
