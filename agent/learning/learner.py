@@ -72,12 +72,15 @@ class Learner(Protocol):
         ...
 
 
-def open_learner(base: Base, recipe: Recipe, *, steps: int) -> Learner:
-    """The learner for a recipe of `steps` optimizer steps. Raises WhetstoneError for what this model cannot do."""
+def open_learner(base: Base, recipe: Recipe, *, steps: int, keep_weights: bool = False) -> Learner:
+    """The learner for a recipe of `steps` optimizer steps. Raises WhetstoneError for what this model cannot do.
+
+    `keep_weights` trades memory for speed, where the learner can.
+    """
     from agent.learning.packed_llama import trains
 
     if recipe.method in ("lora", "rslora") and trains(base.config()):
-        return PackedLearner(base, recipe)
+        return PackedLearner(base, recipe, keep_weights)
     raise WhetstoneError(f"the method {recipe.method} is not for this model")
 
 
@@ -86,7 +89,7 @@ class PackedLearner:
 
     shares = True
 
-    def __init__(self, base: Base, recipe: Recipe) -> None:
+    def __init__(self, base: Base, recipe: Recipe, keep_weights: bool = False) -> None:
         from agent.learning.packed_llama import LINEAR, PackedLlama
 
         config = base.config()
@@ -109,6 +112,7 @@ class PackedLearner:
             device=device,
             seed=recipe.seed,
             checkpointing=recipe.gradient_checkpointing,
+            keep_weights=keep_weights,
         )
         self.head, self.parameters = self._network.head, self._network.parameters
         self.device = self._network.device

@@ -18,14 +18,18 @@ OVERHEAD = 600 * 2**20
 FULL_METHODS = ("full",)
 
 
-def check_memory(base: Base, recipe: Recipe, examples: Sequence[Example]) -> None:
-    """Raises WhetstoneError, with the estimate, if training would not fit into the memory that is free."""
+def check_memory(base: Base, recipe: Recipe, examples: Sequence[Example]) -> bool:
+    """Whether there is plenty of memory: room for the attention weights, and half as much again.
+
+    Raises WhetstoneError, with the estimate, if training would not fit into the memory that is free.
+    """
     need, free = needed_bytes(base, recipe, examples), free_bytes(recipe)
     if need > free:
         raise WhetstoneError(
             f"training {base.spec} needs about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: give a"
             " smaller --batch-tokens, --gradient-checkpointing, --dtype bf16, or a smaller model"
         )
+    return 1.5 * (need + attention_weights_bytes(base, recipe, examples)) < free
 
 
 def needed_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int:
@@ -49,6 +53,18 @@ def needed_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int
     logits = 256 * config["vocab_size"] * (4 + width)
     # The largest weight is converted from float32 one layer at a time.
     return parameters * width + linear * 8 + learning + activations + logits + OVERHEAD
+
+
+def attention_weights_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int:
+    """What keeping the attention weights of a micro-batch takes."""
+    config = base.config()
+    _, dtype = number_format(recipe)
+    lengths = [input_length(example) for example in examples]
+    # A token attends to half of its session's own tokens and to all of the shared ones.
+    seen = max(((length + example.shared) / 2 for length, example in zip(lengths, examples, strict=True)), default=0)
+    tokens = max(recipe.batch_tokens, max(lengths, default=0))
+    width = 2 if "bfloat16" in str(dtype) else 4
+    return int(tokens * (seen + 128) * config["num_attention_heads"] * config["num_hidden_layers"] * width)
 
 
 def free_bytes(recipe: Recipe) -> int:

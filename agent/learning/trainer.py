@@ -97,12 +97,12 @@ def train(
     from agent.learning.memory import check_memory, keep_freed_memory
 
     sources = [Source("task", examples), *([Source("replay", replay, recipe.replay_weight)] if replay else [])]
-    check_memory(base, recipe, [*examples, *replay])
+    roomy = check_memory(base, recipe, [*examples, *replay])
     keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     steps = schedule(sources, recipe, share=recipe.objective != "adversarial")
-    learner = open_learner(base, recipe, steps=len(steps))
+    learner = open_learner(base, recipe, steps=len(steps), keep_weights=roomy)
     training = _Training(learner, recipe, steps, holdout, out, _identity(base, recipe, sources, holdout))
     if resume:
         training.load()

@@ -1,4 +1,4 @@
-"""Examples made of random tokens, in the shape of real sessions: a common system turn, then turns with and without loss."""
+"""Examples made of random tokens, in the shape of real sessions: a common system turn, then turns with loss."""
 
 from __future__ import annotations
 

@@ -32,15 +32,18 @@ def _randomized(model: PackedLlama) -> PackedLlama:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-@pytest.mark.parametrize(("share", "checkpointing"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize(
+    ("share", "options"),
+    [(True, {}), (False, {}), (True, {"checkpointing": True}), (True, {"keep_weights": True})],
+)
 def test_a_pack_has_the_loss_and_gradients_of_peft_one_session_at_a_time(
-    tmp_path: Path, family: str, share: bool, checkpointing: bool
+    tmp_path: Path, family: str, share: bool, options: dict[str, bool]
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     folder = build_model(tmp_path / "model", family)
-    ours = _randomized(_packed(folder, checkpointing=checkpointing))
+    ours = _randomized(_packed(folder, **options))
     examples = random_examples(5, own=(100, 300))  # longer than a block of attention
     packed = pack(examples, share=share)
     logs = log_likelihood(ours.hidden(packed), ours.head, packed.labels)
