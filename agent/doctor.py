@@ -1,6 +1,7 @@
 """What works on this machine: one finding for each thing a run needs, with the fix where something is missing.
 
-Nothing is loaded, converted or downloaded. The sandbox alone is really started, because only that proves it.
+Nothing is loaded, converted or downloaded. Only the sandbox is really started and a served model really asked, because
+nothing else proves them.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
         found = Path(name.removeprefix("scripted:")).is_file()
         yield Finding("model", "ok" if found else "fail", f"{name} {'exists' if found else 'does not exist'}")
     elif name.startswith(("http://", "https://")):
-        yield Finding("model", "warn", f"{name} is a server, which is asked only when a goal runs")
+        yield _served_model(name)
     elif Path(name).expanduser().exists():
         path = Path(name).expanduser()
         yield Finding("model", "ok", f"{path}, {_size(_bytes_below(path))}", data={"path": str(path)})
@@ -141,6 +142,23 @@ def _model(settings: Settings) -> Iterator[Finding]:
         there = (Path(adapter).expanduser() / "adapter_config.json").is_file()
         text = f"adapter {adapter}" + ("" if there else " is not an adapter folder (no adapter_config.json)")
         yield Finding("model", "ok" if there else "fail", text, "" if there else "give another with --adapter")
+
+
+def _served_model(address: str) -> Finding:
+    from agent.policies.server import ModelServer
+    from agent.policies.structured import NOT_ENFORCED
+
+    try:
+        server = ModelServer.connect(address, patience=2.0)
+    except WhetstoneError as error:
+        return Finding("model", "fail", str(error))
+    server.close()
+    context = f", context {server.context_tokens} tokens" if server.context_tokens else ""
+    data = {"structured": server.spelling, "context_tokens": server.context_tokens}
+    if server.spelling == NOT_ENFORCED:
+        text = f"{server.name} answers and obeys no schema{context}: invalid actions will cost steps"
+        return Finding("model", "warn", text, data=data)
+    return Finding("model", "ok", f"{server.name} answers and obeys a schema ({server.spelling}){context}", data=data)
 
 
 def _starter(settings: Settings) -> Finding:

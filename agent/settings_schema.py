@@ -37,7 +37,9 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    name: str = Field(default="starter", min_length=1, description="`starter`, a folder, a .gguf file, or a hub id")
+    name: str = Field(
+        default="starter", min_length=1, description="`starter`, a folder, a .gguf file, a hub id, or http://HOST/v1"
+    )
     adapter: str = Field(default="auto", min_length=1, description="`auto` (the promoted one), `none`, or a folder")
     dtype: Literal["auto", "fp32", "bf16", "int8"] = Field(default="auto", description="number format of the weights")
     device: str = Field(default="auto", min_length=1, description="`auto`, `cpu`, `cuda`, `cuda:1`, ...")

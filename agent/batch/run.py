@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -55,29 +56,29 @@ def run_rows(
     if in_flight < 1:
         raise WhetstoneError(f"{in_flight} goals at a time is none: give at least 1")
     stopping = stopping or Stopping()
-    shared = _Shared(models or SharedModels(in_flight), SharedSandbox(settings), SharedMemory(settings))
-    same = settings.flat() | {"memory": memory} | (shared.models.identity(settings) if policy is None else {})
-    with BatchFolder(out, rows, {"version": agent.__version__, "settings": same}, fresh=fresh) as folder:
+    with contextlib.ExitStack() as stack:
+        if models is None:
+            models = stack.enter_context(contextlib.closing(SharedModels(in_flight)))
+        user_memory = stack.enter_context(contextlib.closing(SharedMemory(settings)))
+        shared = _Shared(models, SharedSandbox(settings), user_memory)
+        same = settings.flat() | {"memory": memory} | (models.identity(settings) if policy is None else {})
+        record = {"version": agent.__version__, "settings": same}
+        folder = stack.enter_context(BatchFolder(out, rows, record, fresh=fresh))
         found = {row.id: folder.kept[row.id] for row in rows if row.id in folder.kept}
         for result in found.values():
             _tell(on_result, result)
         left = [row for row in rows if row.id not in found]
         goal = _Goals(settings, folder, shared, policy, memory, stopping, on_event)
-        try:
-            with ThreadPoolExecutor(in_flight, thread_name_prefix="goal") as threads:
-                try:
-                    for future in as_completed([threads.submit(goal.run, row) for row in left]):
-                        if (result := future.result()) is not None:
-                            folder.note_result(result)
-                            found[result.id] = result
-                            _tell(on_result, result)
-                except BaseException:
-                    stopping.stop()
-                    raise
-        finally:
-            shared.memory.close()
-            if models is None:
-                shared.models.close()
+        with ThreadPoolExecutor(in_flight, thread_name_prefix="goal") as threads:
+            try:
+                for future in as_completed([threads.submit(goal.run, row) for row in left]):
+                    if (result := future.result()) is not None:
+                        folder.note_result(result)
+                        found[result.id] = result
+                        _tell(on_result, result)
+            except BaseException:
+                stopping.stop()
+                raise
     return [found[row.id] for row in rows if row.id in found]
 
 
@@ -112,6 +113,10 @@ class _Goals:
         try:
             session = self._session(row)
         except Exception as error:  # also a defect: one goal must not take the others with it
+            begun = self.folder.last_session(row)
+            session = None if begun is None else _readable(self.folder.journal(begun))
+            if session is not None and session.events[-1].kind == "end":  # it says itself what went wrong
+                return Result.of_session(row, self.folder.digests[row.id], session, self.folder.out)
             named = str(error) if isinstance(error, WhetstoneError) else f"{type(error).__name__}: {error}"
             return Result(
                 row.id, Ending.ERROR, reason=named, family=row.family, tags=row.goal.tags,

@@ -1,13 +1,14 @@
-"""What chooses the next action: a local model, or a script."""
+"""What chooses the next action: a local model, a served one, or a script."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from agent.settings import Settings
-from agent.types import Policy, WhetstoneError
+from agent.types import Policy
 
 SCRIPTED = "scripted:"
+SERVED = ("http://", "https://")
 
 
 def open_policy(settings: Settings, session: str) -> Policy:
@@ -17,10 +18,10 @@ def open_policy(settings: Settings, session: str) -> Policy:
         from agent.policies.scripted import ScriptedPolicy
 
         return ScriptedPolicy.from_file(Path(name.removeprefix(SCRIPTED)))
-    if name.startswith(("http://", "https://")):
-        raise WhetstoneError(
-            f"{name} is a served model, which this version cannot use: give a local model with --model"
-        )
+    if name.startswith(SERVED):
+        from agent.policies.served import ServedPolicy
+
+        return ServedPolicy.open(settings)
     from agent.policies.local import LocalPolicy
 
     return LocalPolicy.open(settings, session)
