@@ -15,7 +15,9 @@ from functools import cache
 from agent.learning.curriculum import (
     chains,
     csv_changes,
+    csv_everyday,
     csv_figures,
+    everyday,
     facts,
     lines,
     lookup,
@@ -43,7 +45,9 @@ _MODULES = (
     unseen,
     writing,
     csv_changes,
+    csv_everyday,
     csv_figures,
+    everyday,
     facts,
     lines,
 )

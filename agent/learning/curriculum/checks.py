@@ -93,11 +93,9 @@ def number_pattern(value: int | float) -> str:
             bare = form.rstrip("0").rstrip(".")
             forms.add(re.escape(form))
             if abs(float(bare.replace(",", "")) - value) < 0.005:
-                forms.add(re.escape(bare))
+                forms |= {re.escape(bare), re.escape(bare if "." in bare else f"{bare}.0")}
     cut = math.trunc(value * 1e4) / 1e4
     if cut != value:
         forms.add(re.escape(f"{cut:.4f}") + r"\d+")
-    if float(value).is_integer():
-        forms |= {re.escape(f"{value:.1f}"), re.escape(f"{value:,.1f}")}
     options = "|".join(sorted(forms, key=lambda form: (-len(form), form)))
     return rf"(?<![\d.,-])(?:{options})(?!\d)(?![.,]\d)"

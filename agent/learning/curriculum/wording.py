@@ -101,14 +101,16 @@ def phrase(
     template = rng.choice([t for t in templates if not plain or not t.startswith("~")])
     as_is = template.startswith("~")
     pieces = expand(rng, template.removeprefix("~"), values)
-    question = pieces[-1][0].endswith("?")
-    if question and not pieces[-1][1]:
+    question = pieces[-1][0].endswith("?") and not pieces[-1][1]
+    if question:
         pieces = [*pieces[:-1], (pieces[-1][0][:-1], False)]
     if plain:
         return _tidy(_capitalised([*pieces, ("?" if question else "", False)]))
     manner = rng.random()
     if not as_is and manner < 0.40:
-        statement = template.startswith(STATEMENTS) or any("." in text for text, value in pieces if not value)
+        statement = template.startswith(STATEMENTS) or any(
+            re.search(r"[.?]", text) for text, value in pieces if not value
+        )
         wrap = rng.choice((QUESTIONING if question else ASKING)[split] if question or not statement else STATING[split])
         pieces = _wrapped(pieces, wrap, "?" if question else "")
     else:
