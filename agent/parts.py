@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import agent
 from agent.journal import SCHEMA_VERSION
@@ -24,10 +25,16 @@ from tools.sandbox import open_sandbox
 from tools.schema import action_schema, describe_tools
 from tools.workspace import Workspace
 
+Opened = TypeVar("Opened")
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What a session runs on. `capabilities` says of each rung of the sandbox that was tried what became of it."""
+    """What a session runs on.
+
+    `capabilities` says of each rung of the sandbox that was tried what became of it; `startup` how many seconds each
+    part took to open, which they do beside each other.
+    """
 
     policy: Policy
     workspace: Workspace
@@ -36,6 +43,7 @@ class Parts:
     memory: Memory | None
     tools: Sequence[Tool]
     schema: Mapping[str, JSON]
+    startup: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def notices(self) -> list[str]:
         """What a person should know before the first step, one sentence each."""
@@ -86,11 +94,13 @@ def open_parts(
         threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="start"))
         supplied = supplied or Supplied()
         in_folder = supplied.sandbox or partial(open_sandbox_in, settings)
-        opening_sandbox = threads.submit(in_folder, settings.paths.workspace)
+        startup: dict[str, float] = {}
+        opening_sandbox = threads.submit(_timed, startup, "sandbox", partial(in_folder, settings.paths.workspace))
         stack.callback(_close, opening_sandbox, lambda opened: opened[0])
-        opening_memory = threads.submit(supplied.memory or partial(_open_memory, settings))
+        opening = supplied.memory or partial(_open_memory, settings)
+        opening_memory = threads.submit(_timed, startup, "memory", opening)
         stack.callback(_close, opening_memory, lambda opened: opened)
-        policy = open_policy()
+        policy = _timed(startup, "model", open_policy)
         stack.callback(policy.close)
         sandbox, capabilities = opening_sandbox.result()
         if sandbox is not None and autonomous and too_weak_to_be_alone(settings, sandbox):
@@ -103,7 +113,7 @@ def open_parts(
             memory=memory is not None,
             answer_schema=goal.answer_schema,
         )
-        yield Parts(policy, workspace, sandbox, capabilities, memory, tools, action_schema(tools))
+        yield Parts(policy, workspace, sandbox, capabilities, memory, tools, action_schema(tools), startup)
 
 
 def open_sandbox_in(settings: Settings, folder: Path) -> tuple[Sandbox | None, tuple[Capability, ...]]:
@@ -149,8 +159,16 @@ def header(settings: Settings, goal: Goal, session: str, parts: Parts, *, parent
         "workspace": str(parts.workspace.root),
         "settings": settings.flat(),
         "seed": settings.sampling.seed,
+        "startup": {name: round(seconds, 3) for name, seconds in parts.startup.items()},
         "parent": parent,
     }
+
+
+def _timed(startup: dict[str, float], name: str, opening: Callable[[], Opened]) -> Opened:
+    began = time.perf_counter()
+    opened = opening()
+    startup[name] = time.perf_counter() - began
+    return opened
 
 
 def _open_memory(settings: Settings) -> Memory | None:

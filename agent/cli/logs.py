@@ -6,6 +6,7 @@ import contextlib
 import json as json_module
 import sys
 from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -111,6 +112,7 @@ def show(
     step: Annotated[int | None, typer.Option("--step", metavar="N", help="Everything of one step.")] = None,
     prompt: Annotated[int | None, typer.Option("--prompt", metavar="N", help="The prompt of one step.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page for a browser.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Where its time went.")] = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -125,6 +127,14 @@ def show(
         with written(html) as file:
             file.write(session_page(logged))
         print(f"written to {html}", file=sys.stderr)
+    elif profile:
+        from agent import profile as profiles
+
+        found = profiles.profile(logged.events)
+        if chosen.json:
+            print(json_module.dumps(asdict(found)))
+        else:
+            profiles.print_profile(found, sys.stdout)
     elif prompt is not None:
         show_prompt(logged.events, prompt, sys.stdout, as_json=chosen.json)
     elif step is not None:

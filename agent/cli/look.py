@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from typing import Annotated
 
 import typer
 
 from agent.cli.options import Config, Json, chosen_in
 
 
-def doctor(context: typer.Context, config: Config = None, json: Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Start everything, and say how long each part took to the first token.")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
     """Say what works on this machine, and how to mend what does not."""
     from agent.doctor import examine, print_report
 
     chosen = chosen_in(context, config, json)
+    if timings:
+        from agent.timings import print_timings, time_start
+
+        print_timings(time_start(chosen.load()), sys.stdout, as_json=chosen.json)
+        return
     report = examine(chosen.load())
     print_report(report, sys.stdout, as_json=chosen.json)
     raise typer.Exit(0 if report.can_run else 1)

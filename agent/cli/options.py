@@ -66,6 +66,7 @@ NonInteractive = Annotated[
 Approve = Annotated[str | None, typer.Option("--approve", metavar="MODE", help="ask, auto or read-only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; for a goal, one event a line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and nothing else.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Say in the end where the time went.")]
 NoMemory = Annotated[bool, typer.Option("--no-memory", help="Neither recall nor remember.")]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Same seed, same tokens.")]
 Temperature = Annotated[str | None, typer.Option("--temperature", metavar="T", help="0 = greedy.")]

@@ -30,8 +30,9 @@ def run(
     *,
     interactive: bool,
     quiet: bool,
+    profiled: bool = False,
 ) -> int:
-    """Run the goal, print its answer, return the exit code of its ending."""
+    """Run the goal, print its answer (and where the time went), return the exit code of its ending."""
     settings = chosen.load()
     goal = _goal(settings, goal_text, check_text, schema_text)
     if not settings.paths.workspace.is_dir():
@@ -42,10 +43,20 @@ def run(
     view, asker = open_view(settings, Progress(next_command(settings)), chosen.json, quiet, interactive)
     with contextlib.closing(view):
         end = run_goal(settings, goal, view=view, asker=asker)
+    if profiled:
+        _print_profile(settings, end)
     return answer_of(end, as_json=chosen.json)
 
 
-def resume(chosen: Chosen, session: str | None, *, force: bool, interactive: bool, quiet: bool) -> int:
+def resume(
+    chosen: Chosen,
+    session: str | None,
+    *,
+    force: bool,
+    interactive: bool,
+    quiet: bool,
+    profiled: bool = False,
+) -> int:
     """Go on with a session (None = the newest), print its answer, return the exit code of its ending."""
     from agent.journal import JournalError, find_session, read_session
     from agent.runtime import resume_session, resume_settings
@@ -63,6 +74,8 @@ def resume(chosen: Chosen, session: str | None, *, force: bool, interactive: boo
     view, asker = open_view(settings, progress, chosen.json, quiet, interactive)
     with contextlib.closing(view):
         end = resume_session(settings, path, force=force, view=view, asker=asker)
+    if profiled:
+        _print_profile(settings, end)
     return answer_of(end, as_json=chosen.json)
 
 
@@ -105,6 +118,14 @@ def open_view(
     if asker is not None:
         asker.take_over = live.hand_over
     return live, asker
+
+
+def _print_profile(settings: Settings, end: Event) -> None:
+    from agent.journal import find_session, read_session
+    from agent.profile import print_profile, profile
+
+    path = find_session(settings.sessions_folder(), end.data["session"])
+    print_profile(profile(read_session(path).events), sys.stderr)
 
 
 def next_command(settings: Settings) -> str:

@@ -231,6 +231,7 @@ class Engine:
         else:
             rest = request.follow.encode()[generation.written :]
             id, logprob = follow(logits, allowed, self.vocabulary.next_of(rest, self.tokenizer))
+        generation.milliseconds.setdefault("first_token", (time.monotonic() - generation.started) * 1000)
         generation.take(id, logprob)
         generation.milliseconds["mask"] += (masked - started) * 1000
         generation.milliseconds["sample"] += (time.perf_counter() - masked) * 1000
