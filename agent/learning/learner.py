@@ -59,8 +59,12 @@ class Learner(Protocol):
         """
         ...
 
-    def after_backward(self, step: int) -> None:
-        """Called when a step's gradients are complete and before the optimizer uses them."""
+    def penalty(self) -> Tensor | None:
+        """What the method itself adds to the loss of a step."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimizer's step (counted from 0), while the gradients are still there."""
         ...
 
     def refresh(self) -> None:
@@ -77,23 +81,34 @@ def open_learner(base: Base, recipe: Recipe, *, steps: int, keep_weights: bool =
 
     `keep_weights` trades memory for speed, where the learner can.
     """
+    if _packs(base, recipe):
+        return PackedLearner(base, recipe, keep_weights)
+    from agent.learning.peft_learner import PeftLearner
+
+    return PeftLearner(base, recipe, steps)
+
+
+def shares(base: Base, recipe: Recipe) -> bool:
+    """Whether a training computes common beginnings once."""
+    # A perturbation of a shared beginning would depend on who else is in the pack.
+    return _packs(base, recipe) and recipe.objective != "adversarial"
+
+
+def _packs(base: Base, recipe: Recipe) -> bool:
     from agent.learning.packed_llama import trains
 
-    if recipe.method in ("lora", "rslora") and trains(base.config()):
-        return PackedLearner(base, recipe, keep_weights)
-    raise WhetstoneError(f"the method {recipe.method} is not for this model")
+    return recipe.method in ("lora", "rslora") and trains(base.config())
 
 
 class PackedLearner:
     """LoRA or rsLoRA on the Llama family."""
-
-    shares = True
 
     def __init__(self, base: Base, recipe: Recipe, keep_weights: bool = False) -> None:
         from agent.learning.packed_llama import LINEAR, PackedLlama
 
         config = base.config()
         self._base, self._recipe = base, recipe
+        self.shares = shares(base, recipe)
         self._targets = recipe.targets or LINEAR
         unknown = set(self._targets) - set(LINEAR)
         if unknown:
@@ -120,7 +135,10 @@ class PackedLearner:
     def hidden(self, pack: Pack, *, adapted: bool = True, perturbation: Tensor | None = None) -> Tensor:
         return self._network.hidden(pack, adapted=adapted, perturbation=perturbation)
 
-    def after_backward(self, step: int) -> None:
+    def penalty(self) -> Tensor | None:
+        return None
+
+    def after_step(self, step: int) -> None:
         return
 
     def refresh(self) -> None:

@@ -45,6 +45,8 @@ class _LogLikelihood(torch.autograd.Function):
         hidden, head, labels, found = ctx.saved_tensors
         (grad,) = grads
         out = torch.empty_like(hidden)
+        # The head learns only where the whole model does.
+        dhead = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for rows in _blocks(len(hidden)):
             logits = linear(hidden[rows], head)
             weights, total = _exponentials(logits)
@@ -54,7 +56,9 @@ class _LogLikelihood(torch.autograd.Function):
             own = slope * -torch.expm1(found[rows, None])
             weights.scatter_(1, labels[rows, None], own.to(weights.dtype))
             torch.mm(weights, head, out=out[rows])
-        return out, None, None
+            if dhead is not None:
+                dhead += weights.t() @ hidden[rows]
+        return out, dhead, None
 
 
 class _Divergence(torch.autograd.Function):

@@ -66,4 +66,7 @@ def accumulate(learner: Learner, step: Step, recipe: Recipe) -> tuple[float, flo
                 kept += float(divergence.detach())
                 loss = loss + recipe.kl_weight * divergence
             loss.backward()
+    penalty = learner.penalty()
+    if penalty is not None:
+        penalty.backward()
     return task, kept if recipe.kl_weight else None

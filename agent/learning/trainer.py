@@ -8,6 +8,7 @@ killed and went on in between. (A time limit fits the learning rate to the clock
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,11 +17,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.adapter import write_card
+from agent.engine.adapter import CARD, write_card
+from agent.engine.digests import write_whole
 from agent.learning.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from agent.learning.curves import Point, write_curve
 from agent.learning.examples import Example
-from agent.learning.learner import Base, Learner, open_learner
+from agent.learning.learner import Base, Learner, open_learner, shares
 from agent.learning.recipe import Recipe
 from agent.learning.schedule import Source, Step, schedule
 from agent.types import WhetstoneError
@@ -101,9 +103,11 @@ def train(
     keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    steps = schedule(sources, recipe, share=recipe.objective != "adversarial")
+    steps = schedule(sources, recipe, share=shares(base, recipe))
     learner = open_learner(base, recipe, steps=len(steps), keep_weights=roomy)
     training = _Training(learner, recipe, steps, holdout, out, _identity(base, recipe, sources, holdout))
+    if resume and recipe.method == "adalora":
+        raise WhetstoneError("adalora cannot be resumed, its rank allocation is not kept: train again without --resume")
     if resume:
         training.load()
     training.run(watch, checkpoint_seconds)
@@ -176,11 +180,11 @@ class _Training:
                 f"the loss at step {self._state.step + 1} is not a number: train again with a lower learning rate"
                 f" than {recipe.learning_rate:g}"
             )
-        learner.after_backward(self._state.step)
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), recipe.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
+        learner.after_step(self._state.step)
         learner.refresh()
         return loss, divergence
 
@@ -258,16 +262,18 @@ class _Training:
         self._learner.save(self._out)
         sessions = {s.name: [[e.session, e.digest] for e in s.examples] for s in sources}
         losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
-        write_card(
-            self._out,
-            base.lineage,
-            base=base.spec,
-            recipe=self._recipe.card(),
-            sessions=sessions,
-            data_sha256=self._identity,
-            training={"steps": state.step, "tokens": state.tokens, "stopped": state.stopped, "loss": losses},
+        facts: dict[str, Any] = {
+            "base": base.spec,
+            "recipe": self._recipe.card(),
+            "sessions": sessions,
+            "data_sha256": self._identity,
+            "training": {"steps": state.step, "tokens": state.tokens, "stopped": state.stopped, "loss": losses},
             **card,
-        )
+        }
+        if self._recipe.method == "full":  # a model of its own, which belongs to no other
+            write_whole(self._out / CARD, json.dumps({"trained_from": asdict(base.lineage), **facts}, indent=2))
+        else:
+            write_card(self._out, base.lineage, **facts)
         remove_checkpoint(self._out)
         return Trained(self._out, tuple(state.points), state.stopped, state.best)
 
