@@ -20,13 +20,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.batch.results import Result, read_results
 from agent.goalfile import GoalRow
-from agent.journal import SUFFIX
+from agent.journal import SUFFIX, new_session_id
 from agent.types import JSON, Ending, WhetstoneError
 
 RECORD, STARTED, RESULTS, LOCK = "batch.json", "started.jsonl", "results.jsonl", "lock"
@@ -35,6 +35,23 @@ OURS = (RECORD, STARTED, RESULTS, "summary.json", "report.html", "sessions", "wo
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 FREE_SETTINGS = ("paths.", "model.threads")
 """Settings that may change between two runs of a batch without making it another one."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are below the folder `out`."""
+
+    out: Path
+
+    @property
+    def data(self) -> Path:
+        return self.out / "data"
+
+    def workspace(self, row: GoalRow) -> Path:
+        return self.out / "workspaces" / place_name(row.id)
+
+    def journal(self, session: str) -> Path:
+        return self.data / "sessions" / f"{session}{SUFFIX}"
 
 
 class BatchFolder:
@@ -46,6 +63,7 @@ class BatchFolder:
 
     def __init__(self, out: Path, rows: Sequence[GoalRow], record: Mapping[str, JSON], *, fresh: bool = False) -> None:
         self.out = out.absolute()
+        self.layout = Layout(self.out)
         self._writing = threading.Lock()
         _refuse_doubles(rows)
         self.digests = {row.id: row_digest(row) for row in rows}
@@ -62,25 +80,14 @@ class BatchFolder:
                 f"the folder {out} cannot be written: {error.strerror}; name another with -o"
             ) from error
 
-    def workspace(self, row: GoalRow) -> Path:
-        return self.out / "workspaces" / place_name(row.id)
-
-    @property
-    def data(self) -> Path:
-        return self.out / "data"
-
-    def journal(self, session: str) -> Path:
-        return self.data / "sessions" / f"{session}{SUFFIX}"
-
-    def last_session(self, row: GoalRow) -> str | None:
-        """The session in which this row, as it is now, was started last."""
-        return self._started.get((row.id, self.digests[row.id]))
-
-    def note_start(self, row: GoalRow, session: str) -> None:
-        """Put on disk that `row` runs as `session` from now on."""
+    def begin(self, row: GoalRow) -> str:
+        """The session that `row`, as it is now, runs as: the one it was begun as, or a new one, noted on disk first."""
         digest = self.digests[row.id]
-        self._append(STARTED, {"id": row.id, "row": digest, "session": session})
-        self._started[row.id, digest] = session
+        if (row.id, digest) not in self._started:
+            session = new_session_id()
+            self._append(STARTED, {"id": row.id, "row": digest, "session": session})
+            self._started[row.id, digest] = session
+        return self._started[row.id, digest]
 
     def note_result(self, result: Result) -> None:
         self._append(RESULTS, result.as_data())
@@ -106,7 +113,7 @@ class BatchFolder:
                 f"{self.out} holds something that is no batch ({', '.join(others[:3])}): name an empty folder with -o"
             )
         write_whole(there, json.dumps(record, indent=1, sort_keys=True) + "\n")
-        self.data.mkdir(exist_ok=True)
+        self.layout.data.mkdir(exist_ok=True)
         (self.out / "workspaces").mkdir(exist_ok=True)
         self._started = {(line["id"], line["row"]): line["session"] for line in _lines(self.out / STARTED)}
         self.kept = self._kept_results()
