@@ -187,10 +187,14 @@ class Catalogue:
             found += [row[0] for row in self.connection.execute(query, (*part, *values))]
         return found
 
-    def vectors(self, keys: Sequence[int] | None = None) -> Generator[tuple[list[int], NDArray[np.float32]]]:
-        """Keys and vectors in batches, float32 [batch, dimensions]; of all records when `keys` is None."""
+    def vectors(
+        self, keys: Sequence[int] | None = None, where: Filter | None = None
+    ) -> Generator[tuple[list[int], NDArray[np.float32]]]:
+        """Keys and vectors in batches, float32 [batch, dimensions], of `keys` or else of all that meet the filter."""
         if keys is None:
-            batches = _batches(self.connection.execute("SELECT key, vector FROM records ORDER BY key").fetchmany)
+            condition, values = (where or Filter()).sql()
+            query = f"SELECT key, vector FROM records WHERE {condition}"
+            batches = _batches(self.connection.execute(query, values).fetchmany)
         else:
             batches = (
                 self.connection.execute(

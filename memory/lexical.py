@@ -77,7 +77,7 @@ def search(
     """
     import numpy as np
 
-    total, words = _totals(connection)
+    total, words = totals(connection)
     postings, complete = _postings(connection, _stems(connection, query_terms(query)), total)
     if not postings:
         return {}
@@ -142,7 +142,7 @@ def _stems(connection: sqlite3.Connection, words: Sequence[str]) -> Counter[str]
     return Counter(row[0] for row in connection.execute("SELECT term FROM temp.stems ORDER BY offset"))
 
 
-def _totals(connection: sqlite3.Connection) -> tuple[int, int]:
+def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     """How many records there are, and how many words they have together, as FTS5 keeps them (its row 1)."""
     row = connection.execute("SELECT block FROM lexicon_data WHERE id = 1").fetchone()
     total, words = (*_varints(row[0] if row else b""), 0, 0)[:2]
