@@ -46,6 +46,15 @@ def train(
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="DATASET", help="Sessions that must not be forgotten.")
     ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", metavar="FILE", help="Raw text for adaptive. Repeatable.")
+    ] = None,
+    rejected: Annotated[
+        Path | None, typer.Option("--rejected", metavar="DATASET", help="For dpo, spin: other sessions of the goals.")
+    ] = None,
+    epsilon: Annotated[Number, typer.Option("--epsilon", metavar="E", help="adversarial: size of the step.")] = None,
+    preference: Annotated[Number, typer.Option("--beta", metavar="B", help="dpo, spin: beta.")] = None,
+    anchor: Annotated[Number, typer.Option("--anchor", metavar="W", help="dpo: weight of -log p.")] = None,
     replay_weight: Annotated[Number, typer.Option("--replay-weight", metavar="W", help="Of their loss.")] = None,
     kl_weight: Annotated[Number, typer.Option("--kl-weight", metavar="W", help="Of the KL to the base.")] = None,
     holdout: Annotated[
@@ -76,7 +85,7 @@ def train(
         "evaluations": evaluations, "patience": patience, "dtype": dtype, "threads": threads,
         "max_minutes": max_minutes, "gradient_checkpointing": gradient_checkpointing or None,
         "targets": None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip()),
-        "seed": _whole(seed),
+        "epsilon": epsilon, "preference": preference, "anchor": anchor, "seed": _whole(seed),
     }  # fmt: skip
     from agent.learning.recipe import Recipe
 
@@ -93,7 +102,8 @@ def train(
     dataset = read_dataset(data)
     settings = chosen.load()
     spec = model or dataset.manifest.get("base") or settings.model.name
-    base = Base.of(load_model(spec, dtype="fp32", cache=settings.paths.cache))
+    loaded = load_model(spec, dtype="fp32", cache=settings.paths.cache)
+    base = Base.of(loaded)
     _same_tokens(base, dataset.manifest, data)
     examples: list[Example] = list(dataset.examples)
     held: list[Example] = []
@@ -103,10 +113,17 @@ def train(
         from agent.learning.schedule import split_by_goal
 
         examples, held = split_by_goal(examples, holdout_share, recipe.seed)
+    beside = read_examples(replay) if replay is not None else []
+    if text:
+        from agent.learning.raw_text import read_text
+
+        beside += read_text(text, loaded.tokenizer)
+    del loaded
     shown = _bar() if sys.stderr.isatty() else nullcontext(_line)
     with shown as watch:
         trained = run(
-            base, examples, recipe, out, holdout=held, replay=read_examples(replay) if replay is not None else (),
+            base, examples, recipe, out, holdout=held, replay=beside,
+            rejected=read_examples(rejected) if rejected is not None else (),
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)

@@ -44,9 +44,10 @@ class Base:
 
 
 class Learner(Protocol):
-    """A model that learns. `head` is [vocabulary, d]; parameters are float32 leaves by the name they are saved under."""
+    """A model that learns. `head` and `embedding` are [vocabulary, d]; parameters are float32 leaves by their name."""
 
     head: Tensor
+    embedding: Tensor
     parameters: Mapping[str, torch.nn.Parameter]
     device: torch.device
     shares: bool
@@ -129,7 +130,8 @@ class PackedLearner:
             checkpointing=recipe.gradient_checkpointing,
             keep_weights=keep_weights,
         )
-        self.head, self.parameters = self._network.head, self._network.parameters
+        self.head, self.embedding = self._network.head, self._network.embedding
+        self.parameters = self._network.parameters
         self.device = self._network.device
 
     def hidden(self, pack: Pack, *, adapted: bool = True, perturbation: Tensor | None = None) -> Tensor:

@@ -33,7 +33,7 @@ def check_memory(base: Base, recipe: Recipe, examples: Sequence[Example]) -> boo
 
 
 def needed_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int:
-    """An estimate from above: weights, what learns with its optimizer, and what a micro-batch keeps for its gradient."""
+    """An estimate from above: weights, what learns and its optimizer, what a micro-batch keeps for its gradient."""
     config = base.config()
     _, dtype = number_format(recipe)
     width = 2 if "bfloat16" in str(dtype) else 4

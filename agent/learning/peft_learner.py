@@ -38,6 +38,7 @@ class PeftLearner:
         model = self._load()
         config = peft_config(recipe, layers=base.config()["num_hidden_layers"], steps=steps)
         self.head: Tensor = model.get_output_embeddings().weight
+        self.embedding: Tensor = model.get_input_embeddings().weight
         self._peft: Any = None
         torch.manual_seed(recipe.seed)
         if config is not None:

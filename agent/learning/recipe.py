@@ -11,6 +11,8 @@ Method = Literal["lora", "rslora", "dora", "adalora", "prefix", "prompt", "ia3",
 ObjectiveName = Literal["sft", "adaptive", "adversarial", "dpo", "spin"]
 METHODS: tuple[str, ...] = get_args(Method)
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+PREFERENCE = ("dpo", "spin")
+"""Objectives on pairs of sessions, one chosen and one rejected."""
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from agent.learning.examples import Example
-from agent.learning.packing import batches
+from agent.learning.packing import batches, input_length
 from agent.learning.recipe import Recipe
 from agent.types import WhetstoneError
 
 
 @dataclass(frozen=True)
 class Source:
-    """Examples with a weight of their own in the loss. The first source of a training sets its length."""
+    """Examples with a weight of their own in the loss. The first source of a training sets its length.
+
+    Where `rejected` has sessions by goal, a micro-batch is made of pairs: a session, then a rejected one of its goal.
+    """
 
     name: str
     examples: Sequence[Example]
     weight: float = 1.0
+    rejected: Mapping[str, Sequence[Example]] = field(default_factory=dict[str, Sequence[Example]])
+
+    def everything(self) -> list[Example]:
+        """All examples, the rejected ones of a goal after it."""
+        return [*self.examples, *(example for goal in sorted(self.rejected) for example in self.rejected[goal])]
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,23 @@ class Turn:
 
 
 Step = tuple[Turn, ...]
+
+
+def pairs(examples: Sequence[Example], rejected: Sequence[Example]) -> Source:
+    """The sessions that can be paired with a rejected one of the same goal.
+
+    Raises WhetstoneError if there are none.
+    """
+    by_goal: dict[str, list[Example]] = {}
+    for example in filter(input_length, rejected):
+        by_goal.setdefault(example.goal, []).append(example)
+    chosen = [example for example in examples if example.goal in by_goal]
+    if not chosen:
+        raise WhetstoneError(
+            "no goal has both a session of the dataset and a rejected one: sample several sessions of each goal"
+        )
+    goals = {example.goal for example in chosen}
+    return Source("task", chosen, rejected={goal: found for goal, found in by_goal.items() if goal in goals})
 
 
 def schedule(sources: Sequence[Source], recipe: Recipe, *, share: bool = True) -> list[Step]:
@@ -56,15 +81,29 @@ def schedule(sources: Sequence[Source], recipe: Recipe, *, share: bool = True) -
     return steps
 
 
+def split_by_goal(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Set apart all sessions of a random `share` of the goals: (to train on, held out).
+
+    Sessions of one goal stay together, so that the held-out loss does not measure memory. Few goals give none.
+    """
+    goals = sorted({example.goal for example in examples})
+    random.Random(f"{seed} held out").shuffle(goals)
+    held = set(goals[: int(len(goals) * share)])
+    return [e for e in examples if e.goal not in held], [e for e in examples if e.goal in held]
+
+
 def _micro_batches(source: Source, recipe: Recipe, share: bool, wanted: int | None) -> list[list[Example]]:
     """Micro-batches of `recipe.epochs` epochs, or as many epochs as `wanted` micro-batches need."""
     found: list[list[Example]] = []
     epoch = 0
     while True:
         random_order = random.Random(f"{recipe.seed} {source.name} {epoch}")
-        cut = batches(source.examples, recipe.batch_tokens, random_order, share=share)
+        tokens = recipe.batch_tokens // 2 if source.rejected else recipe.batch_tokens
+        cut = batches(source.examples, tokens, random_order, share=share)
         if not cut:
             return []
+        if source.rejected:
+            cut = [_paired(batch, source.rejected, random_order) for batch in cut]
         epoch += 1
         if wanted is not None:
             found += cut
@@ -77,12 +116,5 @@ def _micro_batches(source: Source, recipe: Recipe, share: bool, wanted: int | No
             return found
 
 
-def split_by_goal(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Set apart all sessions of a random `share` of the goals: (to train on, held out).
-
-    Sessions of one goal stay together, so that the held-out loss does not measure memory. Few goals give none.
-    """
-    goals = sorted({example.goal for example in examples})
-    random.Random(f"{seed} held out").shuffle(goals)
-    held = set(goals[: int(len(goals) * share)])
-    return [e for e in examples if e.goal not in held], [e for e in examples if e.goal in held]
+def _paired(batch: Sequence[Example], rejected: Mapping[str, Sequence[Example]], order: random.Random) -> list[Example]:
+    return [one for example in batch for one in (example, order.choice(rejected[example.goal]))]

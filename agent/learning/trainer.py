@@ -23,8 +23,8 @@ from agent.learning.checkpoint import Checkpoint, read_checkpoint, remove_checkp
 from agent.learning.curves import Point, write_curve
 from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
-from agent.learning.recipe import Recipe
-from agent.learning.schedule import Source, Step, schedule
+from agent.learning.recipe import PREFERENCE, Recipe
+from agent.learning.schedule import Source, Step, pairs, schedule
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def train(
     *,
     holdout: Sequence[Example] = (),
     replay: Sequence[Example] = (),
+    rejected: Sequence[Example] = (),
     resume: bool = False,
     watch: Callable[[Progress], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -89,6 +90,7 @@ def train(
     """Train an adapter for `base` on `examples` and save it in the folder `out`.
 
     `replay` are sessions of other families, or raw text, whose mean loss is added with `recipe.replay_weight`;
+    `rejected` are what `dpo` and `spin` pair with `examples` of the same goal;
     `holdout` decides when to stop and which step's weights are saved; `resume` goes on from a checkpoint in `out`, if
     there is one. `card` goes into the adapter's card beside the recipe, the sessions and the losses. Raises
     WhetstoneError, before it starts, if the base does not fit into memory, the method is not for it, or the
@@ -98,8 +100,8 @@ def train(
 
     from agent.learning.memory import check_memory, keep_freed_memory
 
-    sources = [Source("task", examples), *([Source("replay", replay, recipe.replay_weight)] if replay else [])]
-    roomy = check_memory(base, recipe, [*examples, *replay])
+    sources = _sources(recipe, examples, replay, rejected)
+    roomy = check_memory(base, recipe, [example for source in sources for example in source.everything()])
     keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -112,6 +114,17 @@ def train(
         training.load()
     training.run(watch, checkpoint_seconds)
     return training.finish(base, sources, card)
+
+
+def _sources(
+    recipe: Recipe, examples: Sequence[Example], replay: Sequence[Example], rejected: Sequence[Example]
+) -> list[Source]:
+    if recipe.objective in PREFERENCE and not rejected:
+        raise WhetstoneError(f"{recipe.objective} learns from pairs: give the other sessions with --rejected")
+    if recipe.objective == "adaptive" and not replay:
+        raise WhetstoneError("adaptive learns from raw text beside the sessions: give files with --text")
+    task = pairs(examples, rejected) if recipe.objective in PREFERENCE else Source("task", examples)
+    return [task, *([Source("replay", replay, recipe.replay_weight)] if replay else [])]
 
 
 class _Training:
@@ -260,7 +273,7 @@ class _Training:
         self._out.mkdir(parents=True, exist_ok=True)
         write_curve(state.points, self._out / CURVE)
         self._learner.save(self._out)
-        sessions = {s.name: [[e.session, e.digest] for e in s.examples] for s in sources}
+        sessions = {s.name: [[e.session, e.digest] for e in s.everything()] for s in sources}
         losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
         facts: dict[str, Any] = {
             "base": base.spec,
@@ -292,7 +305,7 @@ def _identity(base: Base, recipe: Recipe, sources: Sequence[Source], holdout: Se
     digest.update(repr(base.lineage).encode())
     for source in (*sources, Source("holdout", holdout)):
         digest.update(source.name.encode())
-        for example in source.examples:
+        for example in source.everything():
             digest.update(repr((example.ids, example.loss, example.weight, example.shared)).encode())
     return digest.hexdigest()
 
