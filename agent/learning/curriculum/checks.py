@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from agent.types import JSON
 
 UNABLE = (
-    r"(?i)\b(no|not|none|nothing|cannot|can't|couldn't|doesn't|isn't|don't|unable|missing|empty|without|impossible)\b"
+    r"(?i)\b(no|not|none|nothing|cannot|can't|couldn't|doesn't|isn't|don't|unable|missing|empty|without|impossible"
+    r"|unknown)\b"
 )
 """What an answer holds that says something is not there or cannot be done."""
 

@@ -423,7 +423,12 @@ def _rows_job(
         out = yield from compute(code, why)
         return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
 
-    wanted = {"any": [file_lines(target, csv_text(data.columns, rows, d).splitlines()) for d in {",", data.delimiter}]}
+    wanted = {
+        "any": [
+            file_lines(target, csv_text(data.columns, rows, d).splitlines())
+            for d in dict.fromkeys((",", data.delimiter))
+        ]
+    }
     check = every(wanted, file_is(data.path, data.text))
     return Job(goal, _files(draw, data, target), check, play)
 

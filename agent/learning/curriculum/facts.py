@@ -99,7 +99,7 @@ def not_remembered(draw: Draw) -> Job:
         )
 
     goal = draw.say(RECALL, key=key, whose=owner)
-    return Job(goal, files, unable(key), play, tuple(notes), recalls=True)
+    return Job(goal, files, unable(), play, tuple(notes), recalls=True)
 
 
 def remember_note(draw: Draw) -> Job:

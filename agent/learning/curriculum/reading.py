@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import combinations
 
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, read, script, write
@@ -422,11 +423,8 @@ def about(draw: Draw) -> Job:
         )
 
     keyed = [subject.removeprefix("the ").split(" of ")[0] for subject in subjects]
-    needed = max(1, len(keyed) - 1)
     hits = [rf"(?=.*{re.escape(key)})" for key in keyed]
-    options = (
-        ["".join(hits[:at] + hits[at + 1 :]) for at in range(len(hits))] if needed < len(hits) else ["".join(hits)]
-    )
+    options = ["".join(half) for half in combinations(hits, (len(hits) + 1) // 2)]
     check: dict[str, object] = {"answer": {"matches": rf"(?is)\A(?:{'|'.join(options)})"}}
     return Job(draw.say(ABOUT, file=path), {path: text} | draw.clutter([path]), check, play)
 

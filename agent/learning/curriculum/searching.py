@@ -194,7 +194,7 @@ def list_names(draw: Draw) -> Job:
             return Said(f"{path} is in the list.", f"Yes, {path} exists.")
         return Said(f"{path} is not in the list.", f"No, {path} does not exist.")
 
-    check = says("yes", path) if there else unable(path)
+    check = says("yes") if there else unable()
     return Job(draw.say(IS_THERE, file=path), files, check, look)
 
 

@@ -118,7 +118,7 @@ def missing_file(draw: Draw) -> Job:
             return Said(f"No file is like {path}.", f"{path} does not exist. The files here are: {', '.join(found)}.")
         return Said(f"{path} does not exist.", f"{path} does not exist. There are no files here.")
 
-    return Job(draw.say(wording, file=path, **values), others, unable(path), play)
+    return Job(draw.say(wording, file=path, **values), others, unable(), play)
 
 
 def missing_value(draw: Draw) -> Job:
@@ -138,7 +138,7 @@ def missing_value(draw: Draw) -> Job:
 
         files = {data.path: data.text} | draw.clutter([data.path])
         goal = draw.say(draw.any((SUM, MEAN)), column=column, file=data.path)
-        return Job(goal, files, unable(column, never=[str(round(sum(data.numbers(numbers_of(data)[0])), 2))]), columns)
+        return Job(goal, files, unable(never=[str(round(sum(data.numbers(numbers_of(data)[0])), 2))]), columns)
     keys = draw.some(THINGS, draw.whole(2, 5))
     asked, path = keys.pop(), draw.text_path()
     values = [draw.code() for _ in keys]
@@ -153,7 +153,7 @@ def missing_value(draw: Draw) -> Job:
         return Said(f"{path} does not mention the {asked}.", f"{path} does not say the {asked}.")
 
     files = {path: "\n".join(lines) + "\n"} | draw.clutter([path])
-    return Job(draw.say(FACT, key=asked, file=path), files, unable(asked, never=values), play)
+    return Job(draw.say(FACT, key=asked, file=path), files, unable(never=values), play)
 
 
 def empty_file(draw: Draw) -> Job:
@@ -165,7 +165,7 @@ def empty_file(draw: Draw) -> Job:
         yield from read(path)
         return Said(f"{path} is empty.", f"{path} is empty, so it does not say.")
 
-    return Job(draw.say(wording, file=path, **values), {path: ""} | draw.clutter([path]), unable("empty"), play)
+    return Job(draw.say(wording, file=path, **values), {path: ""} | draw.clutter([path]), unable(), play)
 
 
 def beyond_reach(draw: Draw) -> Job:

@@ -91,18 +91,17 @@ def task_of(job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...]
     tools, memory, earlier = ("*",), True, ()
     if draw.split == "train" and not job.remembered and not job.recalls:
         kind = draw.rng.random()
-        if kind < 0.10:
+        if kind < 0.08:
             memory = False
-        elif kind < 0.18:
-            memory, tools = False, _fewer(draw.rng)
-        elif kind < 0.32:
+        elif kind < 0.20:
+            tools = _fewer(draw.rng)
+        elif kind < 0.34:
             earlier = tuple(draw.outcome() for _ in range(draw.rng.randint(1, 4)))
     return Task(row, job.play, tools, memory, earlier)
 
 
 def _fewer(rng: random.Random) -> tuple[str, ...]:
-    """Without one or two tools that no teacher needs; `edit_file` is kept, which the repair of scripts uses."""
-    spare = ["remember", "recall"]
-    dropped = rng.sample(spare, rng.randint(0, 1))
-    kept = ("list_files", "read_file", "search_files", "write_file", "edit_file", "run_python", "recall", "remember")
-    return tuple(name for name in kept if name not in dropped)
+    """Without one to four tools; a teacher who misses one is given all of them (`Classroom.teach`)."""
+    names = ("list_files", "read_file", "search_files", "write_file", "edit_file", "run_python", "recall", "remember")
+    dropped = rng.sample(names, rng.randint(1, 4))
+    return tuple(name for name in names if name not in dropped)

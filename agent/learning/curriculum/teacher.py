@@ -105,7 +105,10 @@ class TeacherPolicy:
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Completion:
-        text = json.dumps(asdict(self._next(prompt)), ensure_ascii=False, separators=(",", ":"))
+        action = self._next(prompt)
+        if all(action.tool != option["properties"]["tool"]["const"] for option in schema["anyOf"]):
+            raise WhetstoneError(f"the teacher of {self._name} needs {action.tool}, which this session does not have")
+        text = json.dumps(asdict(action), ensure_ascii=False, separators=(",", ":"))
         on_text(text)
         tokens = sum(self.count(message.content) for message in prompt.messages)
         return Completion(text, usage=TokenUsage(prompt=tokens, prefilled=tokens, sampled=self.count(text)))
@@ -122,6 +125,8 @@ class TeacherPolicy:
                 raise WhetstoneError(f"the teacher of {self._name} has not been told what its last action did")
             return self._running.send(self._seen)
         except StopIteration as done:
+            if done.value is None:  # its answer was refused, which no teacher of a task in order meets
+                raise WhetstoneError(f"the teacher of {self._name} has nothing more to do") from None
             return Act(done.value.thought, "finish", {"answer": done.value.answer})
 
 
@@ -164,8 +169,20 @@ class Classroom:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def sessions(self) -> Path:
+        """Where the journals are."""
+        return self._data / "sessions"
+
     def teach(self, task: Task) -> Lesson:
-        """Solve one task; its journal is kept if its check passed."""
+        """Solve one task; its journal is kept if its check passed.
+
+        A teacher who cannot do without a tool that the task leaves out gets all of them.
+        """
+        lesson = self._lesson(task)
+        return lesson if lesson.passed or task.tools == ("*",) else self._lesson(replace(task, tools=("*",)))
+
+    def _lesson(self, task: Task) -> Lesson:
         workspace = self._folder / "workspace"
         for entry in workspace.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
