@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -185,12 +185,15 @@ def _bar() -> AbstractContextManager[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     @contextmanager
-    def opened():
+    def opened() -> Generator[Callable[[Progress], None]]:
+        def told(progress: Progress) -> None:
+            bar.update(task, completed=progress.point.step, total=progress.steps, description=_said(progress))
+
         with Bar(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
             task = bar.add_task("loading", total=None)
-            yield lambda p: bar.update(task, completed=p.point.step, total=p.steps, description=_said(p))
+            yield told
 
-    return cast("AbstractContextManager[Callable[[Progress], None]]", opened())
+    return opened()
 
 
 def _whole(seed: str | None) -> int | None:

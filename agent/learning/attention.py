@@ -66,7 +66,7 @@ def attend_backward(
             value_grads[:, :end] += torch.bmm(weights.transpose(1, 2), grad[:, rows])
             dweights = torch.bmm(grad[:, rows], turned_values[:, :, :end])
             # softmax' = weights * (dweights - sum(dweights * weights))
-            scores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
+            scores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
             torch.bmm(scores, keys[:, :end], out=dq[:, rows])
             key_grads[:, :end] += torch.bmm(scores.transpose(1, 2), q[:, rows])
         _scatter(dk, key_grads, segment)

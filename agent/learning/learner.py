@@ -7,7 +7,6 @@ through peft over transformers (`agent/learning/peft_learner.py`). Objectives ca
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,7 +47,7 @@ class Learner(Protocol):
 
     head: Tensor
     embedding: Tensor
-    parameters: Mapping[str, torch.nn.Parameter]
+    parameters: dict[str, torch.nn.Parameter]
     device: torch.device
     shares: bool
     """Whether a common beginning may be computed once."""
@@ -173,7 +172,7 @@ def number_format(recipe: Recipe) -> tuple[torch.device, torch.dtype]:
         device = torch.device(recipe.device)
     if recipe.dtype != "auto":
         return device, torch.bfloat16 if recipe.dtype == "bf16" else torch.float32
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
     return device, torch.bfloat16 if fast else torch.float32
 
 

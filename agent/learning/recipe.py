@@ -48,7 +48,7 @@ class Recipe:
     """dpo, spin: beta of the preference loss."""
     anchor: float = 0.5
     """dpo, spin: weight of the loss on the chosen session."""
-    evaluations: int = 10
+    evaluations: int = 8
     """Measurements on held-out sessions in the course of the training."""
     patience: int = 3
     """Stop after this many measurements without a new best; 0: never."""
@@ -81,5 +81,6 @@ class Recipe:
     def of(cls, card: dict[str, Any]) -> Recipe:
         """The recipe that a card records; entries of later versions are ignored."""
         known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in card.items() if name in known}
-        return cls(**{**values, "targets": tuple(values.get("targets", ()))})
+        values: dict[str, Any] = {name: value for name, value in card.items() if name in known}
+        values["targets"] = tuple(values.get("targets", ()))
+        return cls(**values)

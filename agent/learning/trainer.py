@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CURVE = "curve.jsonl"
 CHECKPOINT_SECONDS = 120.0
-HELDOUT_TOKENS = 60_000
+HELDOUT_TOKENS = 15_000
 """Tokens of held-out sessions that one measurement reads at most."""
 
 
@@ -154,9 +154,6 @@ class _Training:
         began = saved = time.monotonic()
         while state.step < len(self._steps) and not state.stopped:
             share = self._share_done(state.seconds)
-            if share >= 1:
-                state.stopped = "time"
-                break
             rate = self._recipe.learning_rate * _factor(share, self._recipe.warmup)
             turn_began, step = time.monotonic(), self._steps[state.step]
             loss, divergence = self._one_step(step, rate)
@@ -164,8 +161,11 @@ class _Training:
             tokens = sum(len(example.ids) for turn in step for batch in turn.batches for example in batch)
             state.tokens += tokens
             speed = tokens / max(time.monotonic() - turn_began, 1e-9)
-            heldout = self._measure_if_due()
             state.seconds = before + time.monotonic() - began
+            last = self._share_done(state.seconds) >= 1
+            if last and state.step < len(self._steps):
+                state.stopped = "time"
+            heldout = self._measure() if last or (self._every and state.step % self._every == 0) else None
             point = Point(state.step, loss, rate, state.tokens, round(state.seconds, 3), heldout, divergence)
             state.points.append(point)
             if time.monotonic() - saved >= checkpoint_seconds:
@@ -175,7 +175,7 @@ class _Training:
                 from agent.learning.memory import held_bytes
 
                 share = self._share_done(state.seconds)
-                left = state.seconds * (1 - share) / share if share else 0.0
+                left = max(0.0, state.seconds * (1 - share) / share)
                 watch(Progress(point, len(self._steps), speed, held_bytes(), left))
         state.stopped = state.stopped or "done"
 
@@ -201,13 +201,14 @@ class _Training:
         learner.refresh()
         return loss, divergence
 
-    def _measure_if_due(self) -> float | None:
+    def _measure(self) -> float | None:
+        """The held-out loss, if there is anything to measure it on. Keeps the best parameters."""
         import torch
 
         from agent.learning.objectives import mean_loss
 
         state = self._state
-        if not self._holdout or not self._every or (state.step % self._every and state.step != len(self._steps)):
+        if not self._holdout or not self._every:
             return None
         with torch.no_grad():
             heldout = mean_loss(self._learner, self._holdout, self._recipe.batch_tokens)
@@ -217,7 +218,7 @@ class _Training:
         else:
             state.worse += 1
             if self._recipe.patience and state.worse >= self._recipe.patience:
-                state.stopped = "early"
+                state.stopped = state.stopped or "early"
         return heldout
 
     def _share_done(self, seconds: float) -> float:
@@ -246,8 +247,9 @@ class _Training:
                 f"the checkpoint in {self._out} is of another training (other base, sessions or recipe):"
                 " give the same again, or train into another folder"
             )
-        state = {name: value for name, value in found.state.items() if name in _State.__dataclass_fields__}
-        self._state = _State(**{**state, "points": [Point(**point) for point in state["points"]]})
+        state: dict[str, Any] = {k: v for k, v in found.state.items() if k in _State.__dataclass_fields__}
+        state["points"] = [Point(**point) for point in state["points"]]
+        self._state = _State(**state)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(found.tensors[f"parameter.{name}"])

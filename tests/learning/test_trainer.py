@@ -145,9 +145,10 @@ def test_a_base_too_large_for_the_memory_is_refused_before_it_starts(base: Base,
 
 
 def test_a_time_limit_ends_the_training_with_an_annealed_learning_rate(base: Base, tmp_path: Path) -> None:
-    recipe = Recipe(**{**RECIPE.card(), "epochs": 2000.0, "max_minutes": 1.5 / 60})
-    trained = train(base, random_examples(8), recipe, tmp_path / "out")
+    recipe = Recipe(**{**RECIPE.card(), "epochs": 2000.0, "max_minutes": 1.5 / 60, "patience": 0})
+    trained = train(base, random_examples(8), recipe, tmp_path / "out", holdout=random_examples(2, seed=4))
     assert trained.stopped == "time"
+    assert trained.points[-1].heldout is not None  # what was learned last is measured, and may be the best
     assert trained.points[-1].seconds < 10
     assert trained.points[-1].learning_rate < 0.2 * RECIPE.learning_rate
 
