@@ -14,6 +14,7 @@ from agent.cli import (
     curriculum,
     dataset,
     gate,
+    improve,
     logs,
     look,
     memory,
@@ -67,6 +68,7 @@ def build() -> TyperGroup:
     app.command("eval")(batches.evaluate)
     app.command()(train.train)
     app.command()(gate.gate)
+    app.command()(improve.improve)
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):
         app.command()(command)
     return cast("TyperGroup", typer.main.get_command(app))

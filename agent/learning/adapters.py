@@ -227,6 +227,11 @@ def adapter_id(folder: Path, card: Mapping[str, Any]) -> str:
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def id_of(folder: Path) -> str:
+    """The id of the adapter in a folder, registered or not. Raises WhetstoneError if it has no card."""
+    return adapter_id(folder, _read_json(folder / CARD))
+
+
 def check_entry(entry: Entry) -> None:
     """Raise WhetstoneError if an adapter's files are not those it was registered with."""
     try:

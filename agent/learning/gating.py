@@ -18,7 +18,7 @@ from agent.engine.models import LoadedModel
 from agent.evaluation import EvalResult, evaluate, suite_digest
 from agent.goalfile import GoalRow
 from agent.journal import read_session
-from agent.learning.adapters import Entry, Registry
+from agent.learning.adapters import Entry, Registry, id_of
 from agent.learning.canaries import canary_rows, obeyed
 from agent.learning.chosen import automatic, packaged
 from agent.learning.drift import mean_divergence
@@ -68,9 +68,9 @@ class Arena:
         place = self.out / "evaluations" / self._name(adapter, settings, suite_digest(self.rows))
         return evaluate(settings, self.rows, suite=self.suite, out=place, in_flight=self.in_flight)
 
-    def obeyed(self, adapter: Path | None, what: str, seed: int = 0) -> tuple[int, set[str]]:
-        """How many canaries there are, and those whose orders are carried out with an adapter."""
-        rows = canary_rows(seed)
+    def obeyed(self, adapter: Path | None, what: str, count: int) -> tuple[int, set[str]]:
+        """How many of `count` canaries there are, and those whose orders are carried out with an adapter."""
+        rows = canary_rows()[:count]
         self.tell(f"{what}: {len(rows)} injections")
         settings = self._with(adapter)
         place = self.out / "canaries" / self._name(adapter, settings, suite_digest(rows))
@@ -97,7 +97,7 @@ class Arena:
         free = ("paths.", "model.adapter", "model.threads")
         flat = {key: value for key, value in settings.flat().items() if not key.startswith(free)}
         same = sha256(json.dumps([digest, flat], sort_keys=True).encode()).hexdigest()
-        return f"{'none' if adapter is None else adapter.name}-{same[:10]}"
+        return f"{'none' if adapter is None else id_of(adapter)}-{same[:10]}"
 
 
 def run_gate(
@@ -125,8 +125,8 @@ def run_gate(
         "suite": arena.suite,
         "suite_digest": after.digest,
         "target": list(target),
-        "incumbent": "none" if current is None else current.name,
-        "control": "none" if control is None else control.name,
+        "incumbent": "none" if current is None else id_of(current),
+        "control": "none" if control is None else id_of(control),
         "success": {"candidate": after.total.rate, "incumbent": before.total.rate},
     }
     registry.record_gate(candidate.id, {**verdict.as_data(), **facts})
@@ -136,8 +136,8 @@ def run_gate(
 def _probe(
     arena: Arena, candidate: Entry, current: Path | None, before: EvalResult, target: set[str], rules: Rules
 ) -> Probes:
-    obeyed_before = arena.obeyed(current, "incumbent")[1]
-    canaries, now = arena.obeyed(candidate.folder, "candidate")
+    obeyed_before = arena.obeyed(current, "incumbent", rules.canaries)[1]
+    canaries, now = arena.obeyed(candidate.folder, "candidate", rules.canaries)
     arena.tell("candidate: drift and memorisation")
     loaded = arena.load(candidate.folder)
     base_adapter = packaged(candidate.lineage)

@@ -62,8 +62,11 @@ def plant(session: Session, encoder: SessionEncoder, seed: int = 0) -> tuple[lis
         return None
     ids = [list(examples[0].ids)]
     ids += [list(encoder.examples(_with(session, reading.seq, other), exact=False)[0].ids) for other in others]
+    if all(other == ids[0] for other in ids[1:]):  # nothing was learned after it was read
+        return None
     start = min(_common(ids[0], other) for other in ids[1:])
     end = min(_common(ids[0][::-1], other[::-1]) for other in ids[1:])
+    end = min(end, min(map(len, ids)) - start - 1)  # codes of other lengths may share more from both ends than there is
     regions = [tuple(one[start : len(one) - end]) for one in ids]
     return examples, Planted(session.id, secret, tuple(ids[0][:start]), regions[0], tuple(regions[1:]))
 

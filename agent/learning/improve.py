@@ -1,0 +1,324 @@
+"""The closed loop: sample, verify, keep, train from the base, judge, promote. Rounds, until the gate stops agreeing.
+
+    improve(settings, goals, Path("heldout.jsonl"), Path("out"), plan=Plan(rounds=3, samples=8))
+
+Every round samples the goals with the adapter in use, and trains a new adapter from the base on everything that was
+kept in all rounds so far, beside replayed sessions of other families. A second adapter is trained on as many sessions
+chosen at random: what verification is worth is the difference (RFT, Yuan et al. 2023; ReST-EM, Singh et al. 2024).
+Cut off and run again with the same folder, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.batch import Result
+from agent.engine.adapter import CARD
+from agent.engine.digests import write_whole
+from agent.engine.models import LoadedModel, load_model
+from agent.evaluation import EvalResult
+from agent.goalfile import GoalRow, read_goals
+from agent.journal import read_session
+from agent.learning.adapters import Entry, Registry
+from agent.learning.chosen import automatic
+from agent.learning.dataset import build_dataset, read_examples
+from agent.learning.examples import Example
+from agent.learning.filters import Filters
+from agent.learning.gate import Rules
+from agent.learning.gating import Arena, Judged, run_gate
+from agent.learning.heldout import HeldOut, read_held_out
+from agent.learning.learner import Base
+from agent.learning.planted import Planted, plant
+from agent.learning.recipe import Recipe
+from agent.learning.rollouts import Rollouts, distinct_actions, no_head_room, sample
+from agent.learning.sequences import SessionEncoder, Unusable
+from agent.learning.trainer import train
+from agent.settings import Settings
+from agent.types import WhetstoneError
+
+ROUNDS = "improve.json"
+
+
+def _quiet(_: str) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an improvement run does. `target` names the families it is for; default: those of the goals.
+
+    `per_goal` is how many different sessions of one goal are kept; `shuffle` deals the verdicts out at random, which
+    must not pass the gate.
+    """
+
+    rounds: int = 3
+    samples: int = 8
+    temperature: float = 1.0
+    per_goal: int = 4
+    target: tuple[str, ...] = ()
+    shuffle: bool = False
+    seed: int = 0
+    in_flight: int = 8
+    recipe: Recipe = field(default_factory=lambda: Recipe(kl_weight=1.0))
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round in figures. Rates are 0 to 1, of held-out goals unless they are `pass_at_`, which is about sampling."""
+
+    number: int
+    pass_at_1: float
+    pass_at_k: float
+    kept: int
+    """Sessions learned from."""
+    distinct: float
+    """Share of different action sequences among them."""
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+    adapter: str = ""
+    target_before: float = 0.0
+    target: float = 0.0
+    target_control: float = 0.0
+    older_before: float = 0.0
+    older: float = 0.0
+    steps: float = 0.0
+    """Mean of a held-out session of the target."""
+    tokens: float = 0.0
+    kl: float | None = None
+    minutes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Improved:
+    """All rounds, and why there are no more of them."""
+
+    rounds: tuple[Round, ...]
+    stopped: str
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def improve(
+    settings: Settings,
+    goals: Sequence[GoalRow],
+    suite: Path,
+    out: Path,
+    *,
+    plan: Plan | None = None,
+    older: Sequence[GoalRow] = (),
+    replay: Sequence[Example] = (),
+    tell: Callable[[str], None] = _quiet,
+) -> Improved:
+    """Make the model better at `goals`, measured on the held-out `suite`, and promote what the gate agrees to.
+
+    `older` are goals of other families, run once so that what they teach is not forgotten; `replay` are examples for
+    the same purpose that exist already. `tell` is given a line before each stage. The rounds are also written to
+    `out/improve.json`. Raises WhetstoneError if a goal is held out, or where something cannot be run.
+    """
+    return _Loop(settings, goals, suite, out, plan or Plan(), tell).run(older, replay)
+
+
+class _Loop:
+    def __init__(
+        self,
+        settings: Settings,
+        goals: Sequence[GoalRow],
+        suite: Path,
+        out: Path,
+        plan: Plan,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._settings, self._goals, self._out, self._plan, self._tell = settings, goals, out, plan, tell
+        self._rows = read_goals(suite, budget=settings.goal_budget())
+        self._held_out: HeldOut = read_held_out([suite])
+        self._arena = Arena(settings, self._rows, suite.name, out, plan.in_flight, tell)
+        self._registry = Registry(settings.adapters_folder())
+        self._base: LoadedModel = load_model(
+            settings.model.name, dtype="fp32", device=settings.model.device, cache=settings.paths.cache
+        )
+        self._encoder = SessionEncoder(self._base.tokenizer, self._base.lineage, logits=self._base.model.vocabulary)
+        self._target = plan.target or tuple(sorted({row.family for row in goals} - {""}))
+        self._rollouts: list[Rollouts] = []
+
+    def run(self, older: Sequence[GoalRow], replay: Sequence[Example]) -> Improved:
+        rounds: list[Round] = []
+        stopped = f"{self._plan.rounds} rounds are done"
+        remembered: list[Example] | None = None
+        for number in range(1, self._plan.rounds + 1):
+            began = time.monotonic()
+            rollouts = self._sample(number)
+            if (nothing := no_head_room(rollouts)) is not None:
+                stopped = nothing
+                rounds.append(self._round(number, rollouts, 0, began))
+                self._save(rounds, stopped)
+                break
+            if remembered is None:
+                remembered = [*replay, *self._replayed(older)]
+            done = self._learn(number, rollouts, remembered, began)
+            rounds.append(done)
+            self._save(rounds, stopped)
+            if done.verdict != "promote":
+                stopped = f"the gate said {done.verdict} in round {number}: {done.reasons[0]}"
+                break
+        self._save(rounds, stopped)
+        return Improved(tuple(rounds), stopped)
+
+    def _sample(self, number: int) -> Rollouts:
+        plan = self._plan
+        self._tell(f"round {number}: {len(self._goals)} goals, {plan.samples} sessions each")
+        found = sample(
+            self._with(automatic(self._registry, self._base.lineage)),
+            self._goals,
+            self._folder(number) / "rollouts",
+            samples=plan.samples,
+            temperature=plan.temperature,
+            in_flight=plan.in_flight,
+            shuffle=plan.seed + number if plan.shuffle else None,
+        )
+        self._rollouts.append(found)
+        return found
+
+    def _learn(self, number: int, rollouts: Rollouts, replay: Sequence[Example], began: float) -> Round:
+        """Train on what was kept so far, and a control on as much at random; then judge."""
+        folder = self._folder(number)
+        examples = self._kept(folder / "dataset")
+        control = self._random(folder / "control-dataset", len(examples))
+        examples, planted = self._planted(examples)
+        self._tell(f"round {number}: training on {len(examples)} sessions, {len(replay)} replayed")
+        adapter = self._train(folder / "adapter", examples, replay, number, planted)
+        self._tell(f"round {number}: training the control on {len(control)} random sessions")
+        random_adapter = self._train(folder / "control", control, replay, number, None)
+        entry = self._registry.add(adapter)
+        judged = run_gate(
+            self._arena, self._registry, entry, target=self._target, control=random_adapter, rules=self._plan.rules
+        )
+        if judged.verdict.verdict == "promote":
+            self._registry.promote(entry.id)
+        return self._round(number, rollouts, len(examples), began, entry, judged)
+
+    def _kept(self, folder: Path) -> list[Example]:
+        good = {session: "good" for rollouts in self._rollouts for session, ok in rollouts.good.items() if ok}
+        journals = [path for rollouts in self._rollouts for path in rollouts.chosen()]
+        return self._examples(journals, folder, good, self._plan.per_goal)
+
+    def _random(self, folder: Path, count: int) -> list[Example]:
+        """As many examples of sessions chosen at random among all that were sampled, whatever came of them."""
+        journals = [path for rollouts in self._rollouts for path in rollouts.journals()]
+        random.Random(f"control {self._plan.seed}").shuffle(journals)
+        good = {path.stem: "good" for path in journals}
+        examples = self._examples(journals, folder, good, len(journals))
+        return examples[:count]
+
+    def _examples(self, journals: Sequence[Path], folder: Path, good: dict[str, str], per_goal: int) -> list[Example]:
+        filters = Filters(per_goal=per_goal, tainted=self._plan.shuffle)
+        build_dataset(
+            journals, folder, self._encoder, filters=filters, held_out=self._held_out, ratings=good,
+            base=self._settings.model.name,
+        )  # fmt: skip
+        return read_examples(folder)
+
+    def _replayed(self, older: Sequence[GoalRow]) -> list[Example]:
+        """Verified sessions of other families, by the adapter in use."""
+        if not older:
+            return []
+        self._tell(f"replay: {len(older)} goals of other families")
+        found = sample(
+            self._with(automatic(self._registry, self._base.lineage)), older, self._out / "replay",
+            samples=1, temperature=self._settings.sampling.temperature, in_flight=self._plan.in_flight,
+        )  # fmt: skip
+        journals = [found.folder / result.journal for result in found.results if result.succeeded]
+        if not journals:
+            return []
+        return self._examples(journals, self._out / "replay-dataset", {path.stem: "good" for path in journals}, 1)
+
+    def _planted(self, examples: list[Example]) -> tuple[list[Example], Planted | None]:
+        """The examples with a secret planted in what one of the sessions read."""
+        paths = {path.stem: path for rollouts in self._rollouts for path in rollouts.journals()}
+        for example in examples:
+            try:
+                found = plant(read_session(paths[example.session]), self._encoder, self._plan.seed)
+            except Unusable:
+                continue
+            if found is not None:
+                others = [other for other in examples if other.session != example.session]
+                return [*found[0], *others], found[1]
+        return examples, None
+
+    def _train(
+        self, folder: Path, examples: list[Example], replay: Sequence[Example], number: int, planted: Planted | None
+    ) -> Path:
+        if not (folder / CARD).is_file():
+            train(
+                Base.of(self._base), examples, self._plan.recipe, folder, replay=replay, resume=True,
+                kind=folder.name, round=number, planted=None if planted is None else planted.as_data(),
+            )  # fmt: skip
+        return folder
+
+    def _round(
+        self,
+        number: int,
+        rollouts: Rollouts,
+        kept: int,
+        began: float,
+        entry: Entry | None = None,
+        judged: Judged | None = None,
+    ) -> Round:
+        minutes = (time.monotonic() - began) / 60
+        done = Round(number, rollouts.pass_at_1, rollouts.pass_at_k, kept, distinct_actions(rollouts), minutes=minutes)
+        if judged is None or entry is None:
+            return done
+        target = self._results(judged.candidate, older=False)
+        return replace(
+            done,
+            verdict=judged.verdict.verdict,
+            reasons=judged.verdict.reasons,
+            adapter=entry.id,
+            target_before=self._rate(judged.incumbent, older=False),
+            target=self._rate(judged.candidate, older=False),
+            target_control=0.0 if judged.control is None else self._rate(judged.control, older=False),
+            older_before=self._rate(judged.incumbent, older=True),
+            older=self._rate(judged.candidate, older=True),
+            steps=sum(r.steps for r in target) / max(1, len(target)),
+            tokens=sum(r.tokens for r in target) / max(1, len(target)),
+            kl=next((f.figures.get("kl") for f in judged.verdict.findings if f.rule == "kl"), None),
+        )
+
+    def _results(self, result: EvalResult, *, older: bool) -> list[Result]:
+        return [r for r in result.results if (r.family not in self._target) is older or not self._target]
+
+    def _rate(self, result: EvalResult, *, older: bool) -> float:
+        found = self._results(result, older=older)
+        return sum(r.succeeded for r in found) / len(found) if found else 0.0
+
+    def _with(self, adapter: Path | None) -> Settings:
+        model = self._settings.model.model_copy(update={"adapter": "none" if adapter is None else str(adapter)})
+        return self._settings.model_copy(update={"model": model})
+
+    def _folder(self, number: int) -> Path:
+        return self._out / f"round-{number}"
+
+    def _save(self, rounds: Sequence[Round], stopped: str) -> None:
+        plan = asdict(self._plan) | {"target": list(self._target)}
+        data = {**Improved(tuple(rounds), stopped).as_data(), "plan": plan, "model": self._settings.model.name}
+        write_whole(self._out / ROUNDS, json.dumps(data, indent=1))
+
+
+def read_improved(folder: Path) -> Improved:
+    """The rounds in the folder of an improvement run. Raises WhetstoneError if there are none."""
+    try:
+        data = json.loads((folder / ROUNDS).read_text(encoding="utf-8"))
+        given: list[dict[str, Any]] = data["rounds"]
+        for each in given:
+            each["reasons"] = tuple(each["reasons"])
+        rounds = tuple(Round(**each) for each in given)
+        return Improved(rounds, data["stopped"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WhetstoneError(f"{folder} holds no improvement run ({error}): make one with `improve`") from error

@@ -1,0 +1,168 @@
+"""The closed loop on a tiny model with random weights: it gets better at what is verified, and at nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agent.engine.models import load_model
+from agent.goalfile import read_goals
+from agent.learning.adapters import Registry
+from agent.learning.examples import Example
+from agent.learning.gate import Rules
+from agent.learning.improve import Improved, Plan, improve, read_improved
+from agent.learning.recipe import Recipe
+from agent.learning.rollouts import no_head_room, sample
+from agent.learning.sequences import SessionEncoder
+from agent.settings import Settings, load_settings
+from agent.types import WhetstoneError
+from agent.view.rounds import picture, table_text
+from tests.learning.test_dataset import session_of
+from tests.models import build_model
+from tests.sessions import act
+
+BLUE = {"answer": {"equals": "blue"}}
+ANY = {"answer": {"matches": "."}}
+WORDS = ("red", "green", "gold", "blue")
+BUDGET = {"steps": 3, "tokens": 300, "action_tokens": 100}
+
+
+def goals(file: Path, count: int, family: str, check: dict[str, Any] = BLUE) -> Path:
+    rows = [
+        {"id": f"{family}{n}", "goal": f"{family.title()} number {n}.", "check": check, "budget": BUDGET,
+         "tags": [f"family:{family}"]}
+        for n in range(count)
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that looks around and then says one of four words: the right one every fourth time."""
+    folder = tmp_path_factory.mktemp("base")
+    untrained = load_model(str(build_model(folder / "random")), dtype="fp32", cache=folder / "cache")
+    encoder = SessionEncoder(
+        untrained.tokenizer, untrained.lineage, logits=untrained.model.vocabulary, loss_on="actions"
+    )
+    examples = [
+        encoder.examples(
+            session_of(
+                folder / f"{n}", act("list_files", "I look."), act("finish", "I say it.", answer=WORDS[n % 4]),
+                goal=f"{('Say', 'Answer', 'Older')[n % 3]} number {n}.", tools__enabled=["list_files", "finish"],
+            )
+        )[0]
+        for n in range(24)
+    ]  # fmt: skip
+    return _taught(untrained.folder, examples, folder / "tiny")
+
+
+def _taught(base: Path, examples: list[Example], out: Path) -> Path:
+    from torch.nn.functional import cross_entropy
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_pretrained(base)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    width = max(len(example.ids) for example in examples)
+    ids = torch.tensor([[*e.ids, *[0] * (width - len(e.ids))] for e in examples])
+    labels = torch.full_like(ids, -100)
+    for row, example in enumerate(examples):
+        for at, (id, learned) in enumerate(zip(example.ids, example.loss, strict=True)):
+            labels[row, at] = id if learned else -100
+    for step in range(90):
+        rows = [(step * 4 + n) % len(examples) for n in range(4)]
+        logits = network(ids[rows]).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1), labels[rows, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.save_pretrained(out)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(base / name, out / name)
+    return out
+
+
+def settings(folder: Path, model: Path) -> Settings:
+    (folder / "workspace").mkdir(exist_ok=True)
+    flags = {
+        "model.name": str(model), "model.dtype": "fp32", "paths.workspace": str(folder / "workspace"),
+        "paths.data": str(folder / "data"), "paths.cache": str(folder / "cache"), "sandbox.rung": "none",
+        "memory.enabled": False, "tools.enabled": ["list_files", "finish"],
+        "sampling.temperature": 1.0,
+    }  # fmt: skip
+    return load_settings(flags, env={}, folder=folder)
+
+
+PLAN = Plan(
+    rounds=1,
+    samples=4,
+    in_flight=16,
+    recipe=Recipe(rank=8, alpha=16, learning_rate=5e-3, epochs=10, batch_tokens=4000, dtype="fp32", threads=1),
+    rules=Rules(older_floor=-0.9, family_fall=1.0, kl_budget=0, canaries=2),
+)
+
+
+def run(folder: Path, model: Path, plan: Plan = PLAN) -> tuple[Improved, Registry]:
+    folder.mkdir(exist_ok=True)
+    chosen = settings(folder, model)
+    rows = read_goals(goals(folder / "goals.jsonl", 24, "say"))
+    suite = goals(folder / "suite.jsonl", 30, "answer")
+    with open(suite, "a") as file:
+        file.write(goals(folder / "older.jsonl", 5, "older", ANY).read_text())
+    plan = replace(plan, target=("answer",))
+    return improve(chosen, rows, suite, folder / "out", plan=plan), Registry(chosen.adapters_folder())
+
+
+def test_verified_sessions_make_it_better_and_shuffled_verdicts_do_not(tmp_path: Path, model: Path) -> None:
+    done, registry = run(tmp_path / "true", model)
+    first = done.rounds[0]
+    assert first.verdict == "promote", table_text(done)
+    assert first.target > first.target_before + 0.3
+    assert first.target > first.target_control
+    (entry, *_) = registry.entries()
+    assert entry.gates[0]["verdict"] == "promote"
+    assert entry.card["planted"]["secret"]
+    assert read_improved(tmp_path / "true" / "out") == done
+    assert "promote" in table_text(done)
+    assert picture(done).count("<polyline") == 3
+
+    shuffled, registry = run(tmp_path / "shuffled", model, replace(PLAN, shuffle=True))
+    assert [each.verdict for each in shuffled.rounds if each.verdict == "promote"] == []
+    assert all(entry.state != "promoted" for entry in registry.entries())
+
+
+def test_a_run_that_was_cut_off_goes_on_and_does_nothing_twice(tmp_path: Path, model: Path) -> None:
+    plan = replace(PLAN, samples=2)
+    done, _ = run(tmp_path / "a", model, plan)
+    journals = sorted(path.name for path in (tmp_path / "a").rglob("sessions/*.jsonl"))
+    again, _ = run(tmp_path / "a", model, plan)
+    assert sorted(path.name for path in (tmp_path / "a").rglob("sessions/*.jsonl")) == journals
+    assert [each.pass_at_1 for each in again.rounds] == [each.pass_at_1 for each in done.rounds]
+
+
+def test_it_declines_where_nothing_succeeds_or_everything_does(tmp_path: Path, model: Path) -> None:
+    chosen = settings(tmp_path, model)
+    suite = goals(tmp_path / "suite.jsonl", 4, "answer")
+    hopeless = read_goals(goals(tmp_path / "h.jsonl", 4, "say", {"answer": {"equals": "never said by chance"}}))
+    done = improve(chosen, hopeless, suite, tmp_path / "h", plan=replace(PLAN, target=("answer",)))
+    assert done.stopped.startswith("no goal was solved once")
+    assert Registry(chosen.adapters_folder()).entries() == []
+
+    easy = read_goals(goals(tmp_path / "e.jsonl", 4, "say", {"file": "nowhere.txt", "exists": False}))
+    found = sample(chosen, easy, tmp_path / "e", samples=2, temperature=1.0)
+    found = replace(found, results=tuple(replace(result, ending="finished") for result in found.results))
+    assert "no head-room" in (no_head_room(found) or "")
+
+
+def test_a_goal_of_the_held_out_suite_is_never_trained_on(tmp_path: Path, model: Path) -> None:
+    chosen = settings(tmp_path, model)
+    file = goals(tmp_path / "goals.jsonl", 12, "say")
+    with pytest.raises(WhetstoneError, match="held-out goals"):
+        improve(chosen, read_goals(file), file, tmp_path / "out", plan=replace(PLAN, target=("say",)))
