@@ -81,7 +81,7 @@ def test_the_suite_is_large_and_has_all_that_was_promised() -> None:
 
 def test_the_suite_is_the_same_on_every_machine() -> None:
     """Goes red whenever a held-out goal changes: then raise `curriculum.VERSION`, and measure every model anew."""
-    assert suite_digest(suite()) == "8ac9844d2e04f1b596edaaa8424330789dac9b2998e513d97fcf454dde8fb0c4"
+    assert suite_digest(suite()) == "f33b884f3d0771cd3259af970bc90fdccff4c52d25de9af2b243602e63f39b60"
 
 
 def test_one_id_is_one_task_for_ever() -> None:
@@ -167,7 +167,7 @@ def test_a_question_that_should_be_refused_is_not_passed_by_an_answer() -> None:
         for number in range(20):
             check = task_named(f"{family}/heldout/0/{number}").row.goal.check
             assert check is not None
-            patterns = [part["answer"]["matches"] for part in check["all"]]
+            patterns = [part["answer"]["matches"] for part in check.get("all", [check])]
             assert not all(re.search(pattern, "It is 4711.") for pattern in patterns)
 
 

@@ -24,7 +24,8 @@ def says(*values: object, never: Sequence[str] = ()) -> dict[str, JSON]:
 
 def unable(*values: object, never: Sequence[str] = ()) -> dict[str, JSON]:
     """The answer says that something is not there or cannot be done, and holds each of the values."""
-    return every(says(*values, never=never), {"answer": {"matches": UNABLE}})
+    said = {"answer": {"matches": UNABLE}}
+    return every(says(*values, never=never), said) if values or never else said
 
 
 def file_says(path: str, *values: object) -> dict[str, JSON]:

@@ -10,6 +10,8 @@ from typing import Literal, TypeVar
 from agent.learning.curriculum import names
 from agent.learning.curriculum.wording import Wording, phrase
 
+OUTCOME = "Goal: "
+"""How the record of a session's outcome begins."""
 T = TypeVar("T")
 Split = Literal["train", "heldout"]
 HELDOUT_EVERY = 4
@@ -155,17 +157,26 @@ class Draw:
                 return path
             stem = ""
 
-    def outcome(self) -> str:
-        """What memory holds of an earlier session that has nothing to do with this one."""
+    def record(self, goal: str) -> str:
+        """What memory holds of an earlier session: of another goal, or an answer to this one that is not true now."""
         path, value = self.text_path(), self.value()
         thing = self.pick(names.SETTINGS).replace("_", " ")
-        goal = self.any((f"What is the {thing} in {path}?", f"Write {value} to {path}", f"How many lines has {path}?"))
-        answer = {"W": value if goal.startswith("What") else f"Wrote {value} to {path}."}.get(
-            goal[0], str(self.whole(2, 40))
+        kind = self.whole(0, 5)
+        if kind == 0:
+            return f"read_file(path={path}) -> ok: {thing}: {value} {' '.join(self.some(names.WORDS, 3))}"
+        if kind == 1:
+            return f"run_python(code=print({self.whole(2, 99)})) -> ok: stdout: {self.whole(2, 999)} exit status 0"
+        asked, answer, tool = self.any(
+            (
+                (f"What is the {thing} in {path}?", value, f"read_file(path={path})"),
+                (f"Write {value} to {path}", f"Wrote {path}.", f"write_file(path={path}, content={value})"),
+                (f"How many lines has {path}?", str(self.whole(2, 40)), "run_python(code=from pathlib import Path)"),
+            )
         )
-        tool = f"write_file(path={path}, content={value})" if goal.startswith("Write") else f"read_file(path={path})"
+        if kind == 2:
+            asked, answer = goal, self.value()
         check = self.any(("no check", "check passed"))
-        return f"Goal: {goal}\nEnding: finished ({check})\nAnswer: {answer}\nSteps that worked: {tool}"
+        return f"{OUTCOME}{asked}\nEnding: finished ({check})\nAnswer: {answer}\nSteps that worked: {tool}"
 
     def clutter(self, taken: Sequence[str], most: int = 3) -> dict[str, str]:
         """Small files that have nothing to do with the goal."""

@@ -85,7 +85,7 @@ def not_remembered(draw: Draw) -> Job:
     key, owner = draw.pick(KEYS), _owner(draw)
     notes = [
         _note(draw, key if at == 0 else draw.pick(KEYS), _other(draw, owner), _value(draw))
-        for at in range(draw.whole(0, 4))
+        for at in range(draw.whole(1, 4))
     ]
     files = draw.clutter([])
 
@@ -99,7 +99,7 @@ def not_remembered(draw: Draw) -> Job:
         )
 
     goal = draw.say(RECALL, key=key, whose=owner)
-    return Job(goal, files, unable(), play, tuple(notes), recalls=True)
+    return Job(goal, files, unable(), play, tuple(notes))
 
 
 def remember_note(draw: Draw) -> Job:
@@ -111,7 +111,8 @@ def remember_note(draw: Draw) -> Job:
         yield Act(f"I note the {key} of {owner}.", "remember", {"text": fact[0].upper() + fact[1:] + "."})
         return Said("It is noted.", f"Noted: {fact}.")
 
-    return Job(draw.say(REMEMBER, fact=fact), draw.clutter([]), says(value), play, recalls=True)
+    notes = tuple(_note(draw, draw.pick(KEYS), _other(draw, owner), _value(draw)) for _ in range(draw.whole(1, 3)))
+    return Job(draw.say(REMEMBER, fact=fact), draw.clutter([]), says(value), play, notes)
 
 
 def _note(draw: Draw, key: str, owner: str, value: str) -> str:

@@ -47,8 +47,6 @@ class Job:
     remembered: tuple[str, ...] = ()
     answer_schema: Mapping[str, JSON] | None = None
     tags: tuple[str, ...] = ()
-    recalls: bool = False
-    """Whether the play asks the memory, which the session must then have."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Task:
     tools: tuple[str, ...] = ("*",)
     memory: bool = True
     earlier: tuple[str, ...] = ()
-    """Outcomes of earlier sessions that memory holds, which have nothing to do with the goal."""
+    """What memory holds of earlier sessions: of other goals, or no longer true."""
 
 
 def task_of(job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...] = ()) -> Task:
@@ -89,14 +87,14 @@ def task_of(job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...]
     )
     row = GoalRow(id=id, goal=goal, files=dict(sorted(job.files.items())), remembered=job.remembered)
     tools, memory, earlier = ("*",), True, ()
-    if draw.split == "train" and not job.remembered and not job.recalls:
+    if draw.split == "train" and not job.remembered:
         kind = draw.rng.random()
-        if kind < 0.08:
+        if kind < 0.22:
             memory = False
-        elif kind < 0.20:
+        elif kind < 0.28:
             tools = _fewer(draw.rng)
-        elif kind < 0.34:
-            earlier = tuple(draw.outcome() for _ in range(draw.rng.randint(1, 4)))
+        elif kind < 0.42:
+            earlier = tuple(draw.record(job.goal) for _ in range(draw.rng.randint(1, 4)))
     return Task(row, job.play, tools, memory, earlier)
 
 

@@ -19,37 +19,29 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent.approval import Approval
-from agent.check import Verifier
 from agent.index import SessionIndex
-from agent.journal import Journal, new_session_id
+from agent.learning.curriculum.draw import OUTCOME
 from agent.learning.curriculum.task import Act, Play, Task
-from agent.loop import Loop
-from agent.parts import Parts, header, open_sandbox_in
-from agent.recollection import Recollection
-from agent.redact import redactor
+from agent.parts import Supplied, open_sandbox_in
+from agent.runtime import run_goal
 from agent.settings import Settings, load_settings
-from agent.snapshots import ObjectStore, keep_workspace
 from agent.types import (
     JSON,
     Capability,
     Completion,
     Event,
-    Memory,
+    Limits,
+    MemoryKind,
     MemoryRecord,
     Observation,
     Prompt,
     Recalled,
     Sandbox,
+    SandboxResult,
     TokenUsage,
     WhetstoneError,
 )
 from memory.record import record_id
-from prompts import render
-from tools.base import ToolContext
-from tools.plugins import load_tools
-from tools.schema import action_schema
-from tools.workspace import Workspace
 
 CHARS_PER_TOKEN = 4
 CHUNK = 20
@@ -78,6 +70,8 @@ class TeacherPolicy:
         self._play, self._name = play, name
         self._running: Play | None = None
         self._seen: Observation | None = None
+        self.characters = 0
+        """Of everything in the last prompt and the action that followed."""
 
     @property
     def context_tokens(self) -> int:
@@ -93,6 +87,9 @@ class TeacherPolicy:
         """Take in what the loop logs: the teacher is told each observation whole."""
         if event.kind == "observation":
             self._seen = Observation(event.data["status"], event.data["text"], event.data["origin"])
+
+    def text(self, piece: str) -> None:
+        return
 
     def act(
         self,
@@ -110,6 +107,7 @@ class TeacherPolicy:
             raise WhetstoneError(f"the teacher of {self._name} needs {action.tool}, which this session does not have")
         text = json.dumps(asdict(action), ensure_ascii=False, separators=(",", ":"))
         on_text(text)
+        self.characters = sum(len(message.content) for message in prompt.messages) + len(text)
         tokens = sum(self.count(message.content) for message in prompt.messages)
         return Completion(text, usage=TokenUsage(prompt=tokens, prefilled=tokens, sampled=self.count(text)))
 
@@ -153,13 +151,15 @@ class Classroom:
     def __init__(self, data: Path, *, cache: Path) -> None:
         self._data, self._cache = data, cache
         self._stack = ExitStack()
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whetstone-lesson-")))
+        self._workspace = Path()
         self._sandbox: Sandbox | None = None
         self._capabilities: tuple[Capability, ...] = ()
 
     def __enter__(self) -> Classroom:
-        (self._folder / "workspace").mkdir()
-        self._sandbox, self._capabilities = open_sandbox_in(self._settings(), self._folder / "workspace")
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="whetstone-lesson-"))
+        self._workspace = Path(folder).resolve() / "workspace"
+        self._workspace.mkdir()
+        self._sandbox, self._capabilities = open_sandbox_in(self._settings(), self._workspace)
         if self._sandbox is None:
             self._stack.close()
             raise WhetstoneError("teachers need a sandbox for their scripts and none works here: `doctor` says why")
@@ -183,92 +183,79 @@ class Classroom:
         return lesson if lesson.passed or task.tools == ("*",) else self._lesson(replace(task, tools=("*",)))
 
     def _lesson(self, task: Task) -> Lesson:
-        workspace = self._folder / "workspace"
-        for entry in workspace.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        for path, text in task.row.files.items():
-            (workspace / path).parent.mkdir(parents=True, exist_ok=True)
-            (workspace / path).write_text(text, encoding="utf-8", newline="")
-        session = new_session_id()
-        settings = self._settings(task)
-        with ExitStack() as stack:
-            notes = [("note", text) for text in task.row.remembered] + [("outcome", text) for text in task.earlier]
-            records = (_record(kind, text, number) for number, (kind, text) in enumerate(notes))
-            memory = Notes(records) if task.memory else None
-            journal = stack.enter_context(Journal.create(settings.sessions_folder(), session, redact=redactor()))
-            end, shown = self._drive(task, settings, journal, memory, stack)
+        self._furnish(task)
+        settings, policy = self._settings(task), TeacherPolicy(task.play, task.row.family)
+        records = [_record("note", text, number) for number, text in enumerate(task.row.remembered)]
+        records += [_record(_kind(text), text, number) for number, text in enumerate(task.earlier)]
+        supplied = Supplied(memory=lambda: Notes(records) if task.memory else None, sandbox=self._lend)
+        goal = replace(task.row.goal, budget=settings.goal_budget())
+        end = run_goal(settings, goal, view=policy, asker=None, policy=lambda _: policy, supplied=supplied).data
         lesson = Lesson(
             id=task.row.id,
             family=task.row.family,
-            passed=end.data["ending"] == "finished",
-            ending=end.data["ending"],
-            reason=end.data["reason"],
-            session=session,
-            steps=end.data["steps"],
-            characters=shown,
+            passed=end["ending"] == "finished",
+            ending=end["ending"],
+            reason=end["reason"],
+            session=end["session"],
+            steps=end["steps"],
+            characters=policy.characters,
         )
         if not lesson.passed:
-            (settings.sessions_folder() / f"{session}.jsonl").unlink()
-            SessionIndex(settings.sessions_folder()).forget([session])
+            (self.sessions / f"{lesson.session}.jsonl").unlink()
+            SessionIndex(self.sessions).forget([lesson.session])
         return lesson
 
-    def _drive(
-        self, task: Task, settings: Settings, journal: Journal, memory: Memory | None, stack: ExitStack
-    ) -> tuple[Event, int]:
-        workspace = stack.enter_context(Workspace(settings.paths.workspace))
-        policy = TeacherPolicy(task.play, task.row.family)
-        tools = load_tools(
-            enabled=task.tools,
-            sandbox=True,
-            memory=memory is not None,
-            answer_schema=task.row.goal.answer_schema,
-        )
-        schema = action_schema(tools)
-        parts = Parts(policy, workspace, self._sandbox, self._capabilities, memory, tools, schema)
-        goal = replace(task.row.goal, budget=settings.goal_budget())
-        first = journal.append("session", header(settings, goal, journal.id, parts), durable=True)
-        events = [first, journal.append("workspace", keep_workspace(workspace, ObjectStore(self._data / "objects")))]
+    def _furnish(self, task: Task) -> None:
+        """The workspace as the task wants it, in the same folder that the sandbox holds."""
+        for entry in self._workspace.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        for path, text in task.row.files.items():
+            (self._workspace / path).parent.mkdir(parents=True, exist_ok=True)
+            (self._workspace / path).write_text(text, encoding="utf-8", newline="")
 
-        def context(step: int) -> ToolContext:
-            return ToolContext(workspace, self._sandbox, settings.limits(), memory, goal, journal.id, step)
-
-        verifier = Verifier(workspace, lambda copy: open_sandbox_in(settings, copy)[0], settings.limits())
-        check = goal.check
-        recollection = None
-        if memory is not None:
-            limits = settings.memory
-            recollection = Recollection(memory, journal.id, limit=limits.recall, max_chars=limits.chars)
-        end = Loop(
-            goal=goal,
-            journal=journal,
-            events=events,
-            policy=policy,
-            tools={tool.name: tool for tool in tools},
-            schema=schema,
-            context=context,
-            approval=Approval("auto", (), (), None),
-            memory=recollection,
-            verify=None if check is None else lambda answer: verifier.verify(check, answer),
-            on_event=policy.event,
-            on_text=lambda _: None,
-            interrupted=lambda: False,
-        ).run()
-        return end, sum(len(message.content) for message in render(events).messages)
+    def _lend(self, folder: Path) -> tuple[Sandbox | None, tuple[Capability, ...]]:
+        """The one sandbox for the workspace; a new one for any other folder, such as the copy that a check runs on."""
+        if self._sandbox is not None and folder.resolve() == self._workspace:
+            return Lent(self._sandbox), self._capabilities
+        return open_sandbox_in(self._settings(), folder)
 
     def _settings(self, task: Task | None = None) -> Settings:
+        # The teachers' scripts are ours, so the rung that was found is as good as one that was asked for by name.
+        rung = "auto" if self._sandbox is None else self._sandbox.capability.rung
         return load_settings(
             {
-                "paths.workspace": str(self._folder / "workspace"),
+                "paths.workspace": str(self._workspace),
                 "paths.data": str(self._data),
                 "paths.cache": str(self._cache),
                 "approval.mode": "auto",
+                "sandbox.rung": rung,
                 "model.name": "teacher",
                 "memory.enabled": task is None or task.memory,
                 "tools.enabled": ",".join(task.tools if task else ("*",)),
             },
             env={},
-            folder=self._folder,
+            folder=self._workspace.parent,
         )
+
+
+class Lent:
+    """A sandbox that goes on after the session that used it."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    @property
+    def capability(self) -> Capability:
+        return self._sandbox.capability
+
+    def run_python(self, source: str, *, limits: Limits, stdin: bytes = b"") -> SandboxResult:
+        return self._sandbox.run_python(source, limits=limits, stdin=stdin)
+
+    def run_command(self, argv: Sequence[str], *, limits: Limits, stdin: bytes = b"") -> SandboxResult:
+        return self._sandbox.run_command(argv, limits=limits, stdin=stdin)
+
+    def close(self) -> None:
+        return
 
 
 class Notes:
@@ -312,16 +299,20 @@ def _teach_chunk(ids: Sequence[str], data: Path, cache: Path) -> list[Lesson]:
         return [room.teach(task_named(id)) for id in ids]
 
 
-def _record(kind: str, text: str, number: int) -> MemoryRecord:
+def _kind(text: str) -> MemoryKind:
+    return "outcome" if text.startswith(OUTCOME) else "observation"
+
+
+def _record(kind: MemoryKind, text: str, number: int) -> MemoryRecord:
     session = f"earlier-{number}"
     return MemoryRecord(
         id=record_id(session, kind, text),
         text=text,
-        kind="outcome" if kind == "outcome" else "note",
-        origin="model",
+        kind=kind,
+        origin={"note": "user", "observation": f"tool:{text.partition('(')[0]}"}.get(kind, "model"),
         session=session,
         step=1,
-        goal=text.split("\n")[0].removeprefix("Goal: ") if kind == "outcome" else "",
+        goal=text.split("\n")[0].removeprefix(OUTCOME) if kind == "outcome" else "",
         created=time.time() - 3600 * (number + 1),
         importance=0.8,
     )
