@@ -156,7 +156,7 @@ def _folder(spec: str, cache: Path, progress: Progress | None) -> tuple[Path, st
     """The model's folder and the digest of its weights."""
     path = Path(spec).expanduser()
     if spec == STARTER:
-        return converted(_starter_file(), cache, progress)
+        return converted(starter_file(), cache, progress)
     if spec.endswith(".gguf"):
         if not path.is_file():
             raise WhetstoneError(f"there is no file {spec}: check the path given with --model")
@@ -173,7 +173,8 @@ def _folder(spec: str, cache: Path, progress: Progress | None) -> tuple[Path, st
     return folder, weights_digest(_weight_files(folder), cache)
 
 
-def _starter_file() -> Path:
+def starter_file() -> Path:
+    """The GGUF file of the starter model. Raises WhetstoneError if its package is not installed."""
     # Only looked up: importing the package would pull in what it needs for itself.
     found = importlib.util.find_spec(STARTER_PACKAGE)
     places = [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
