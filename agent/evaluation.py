@@ -15,6 +15,7 @@ from pathlib import Path
 
 import agent
 from agent.batch import Result, Stopping, run_rows
+from agent.batch.engines import OpenEngine, local_engine
 from agent.batch.folder import row_digest, write_whole
 from agent.batch.models import SharedModels
 from agent.batch.report import described
@@ -68,6 +69,7 @@ def evaluate(
     in_flight: int = 1,
     policy: Callable[[str, GoalRow], Policy] | None = None,
     models: SharedModels | None = None,
+    engine: OpenEngine = local_engine,
     fresh: bool = False,
     stopping: Stopping | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -84,6 +86,7 @@ def evaluate(
         in_flight=in_flight,
         policy=policy,
         models=models,
+        engine=engine,
         fresh=fresh,
         stopping=stopping,
         on_result=on_result,

@@ -161,6 +161,7 @@ def test_what_cannot_work_is_one_sentence(tmp_path: Path) -> None:
         (["goals.jsonl", "-o", "."], 1, "holds something that is no batch"),
         (["goals.jsonl", "-o", "out", "--memory", "some"], 2, "give none, shared-read or own"),
         (["goals.jsonl"], 2, "Missing option '-o'"),
+        (["goals.jsonl", "-o", "out", "--engine", "rey"], 2, "there is no engine 'rey'"),
     ]:
         ran = place.call("batch", *arguments)
         assert (ran.returncode, said in ran.stderr, "Traceback" in ran.stderr) == (code, True, False), ran.stderr

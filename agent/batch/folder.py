@@ -50,6 +50,10 @@ class Layout:
     def workspace(self, row: GoalRow) -> Path:
         return self.out / "workspaces" / place_name(row.id)
 
+    def memory(self, row: GoalRow) -> Path:
+        """Of the goal's own memory, if it has one."""
+        return self.data / "memory" / place_name(row.id)
+
     def journal(self, session: str) -> Path:
         return self.data / "sessions" / f"{session}{SUFFIX}"
 

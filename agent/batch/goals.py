@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.batch.folder import Layout, place_name
+from agent.batch.folder import Layout
 from agent.batch.models import SharedModels
 from agent.batch.results import Result
 from agent.batch.sharing import SharedMemory, SharedSandbox
@@ -131,16 +131,13 @@ class GoalRunner:
 
     def _memory_of(self, row: GoalRow) -> Memory | None:
         if row.remembered or self.memory == "own":
-            return self.shared.memory.own(self._memory_folder(row), row.remembered)
+            return self.shared.memory.own(self.layout.memory(row), row.remembered)
         return self.shared.memory.read_only() if self.memory == "shared-read" else None
-
-    def _memory_folder(self, row: GoalRow) -> Path:
-        return self.layout.data / "memory" / place_name(row.id)
 
     def _prepare(self, row: GoalRow) -> None:
         """The workspace as the row wants it; what an earlier version of the row left there goes."""
         workspace = self.layout.workspace(row)
-        shutil.rmtree(self._memory_folder(row), ignore_errors=True)
+        shutil.rmtree(self.layout.memory(row), ignore_errors=True)
         try:
             if workspace.exists():
                 shutil.rmtree(workspace)

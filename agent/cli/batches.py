@@ -18,6 +18,7 @@ from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
     from agent.batch import Stopping
+    from agent.batch.engines import OpenEngine
     from agent.batch.progress import BatchProgress
     from agent.goalfile import GoalRow
     from agent.settings import Settings
@@ -28,6 +29,9 @@ IN_FLIGHT = 8
 INTERRUPTED = 130
 
 InFlight = Annotated[int, typer.Option("-j", "--in-flight", metavar="N", min=1, help="Goals at the same time.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="ENGINE", help="local, or ray[://HEAD]: the nodes of a Ray cluster.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left in the folder, and begin anew.")]
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where results and sessions go.")]
 
@@ -49,6 +53,7 @@ def batch(
     strict: Annotated[bool, typer.Option("--strict", help="Run nothing if a row cannot be used.")] = False,
     model: Model = None,
     adapter: Adapter = None,
+    engine: EngineName = "local",
     fresh: Fresh = False,
     config: Config = None,
     json: Json = False,
@@ -63,7 +68,10 @@ def batch(
     rows = _with_plugins(settings, out, rows, bad)
     if bad and strict:
         raise UsageError(f"{bad[0]}; {len(bad)} of {len(bad) + len(rows)} rows cannot be used, so nothing was run.")
-    raise typer.Exit(_batch(chosen, settings, rows, bad, out, in_flight, cast("MemoryMode", memory), fresh=fresh))
+    where = _engine(engine)
+    raise typer.Exit(
+        _batch(chosen, settings, rows, bad, out, in_flight, cast("MemoryMode", memory), where, fresh=fresh)
+    )
 
 
 def _batch(
@@ -74,6 +82,7 @@ def _batch(
     out: Path,
     in_flight: int,
     memory: MemoryMode,
+    engine: OpenEngine,
     *,
     fresh: bool,
 ) -> int:
@@ -89,6 +98,7 @@ def _batch(
             out=out,
             in_flight=in_flight,
             memory=memory,
+            engine=engine,
             fresh=fresh,
             stopping=stopping,
             on_result=view.result,
@@ -108,6 +118,15 @@ def _batch(
     if summary.unfinished:
         return INTERRUPTED
     return 0 if not bad and all(result.succeeded for result in results) else 1
+
+
+def _engine(name: str) -> OpenEngine:
+    from agent.batch.engines import engine_named
+
+    try:
+        return engine_named(name)
+    except WhetstoneError as error:
+        raise UsageError(f"--engine: {error}.") from error
 
 
 def _with_plugins(settings: Settings, out: Path, rows: Sequence[GoalRow], bad: list[str]) -> list[GoalRow]:
@@ -143,6 +162,7 @@ def evaluate(
     ] = None,
     model: Model = None,
     adapter: Adapter = None,
+    engine: EngineName = "local",
     fresh: Fresh = False,
     config: Config = None,
     json: Json = False,
@@ -160,10 +180,20 @@ def evaluate(
         return
     if suite is None:
         raise UsageError("Name a suite, as in: eval goals.jsonl; or two results with --compare A.json B.json.")
-    raise typer.Exit(_evaluate(chosen, suite, out, in_flight, save, fresh=fresh))
+    raise typer.Exit(_evaluate(chosen, suite, out, in_flight, save, _engine(engine), fresh=fresh))
 
 
-def _evaluate(chosen: Chosen, suite: str, out: Path | None, in_flight: int, save: Path | None, *, fresh: bool) -> int:
+def _evaluate(
+    chosen: Chosen,
+    suite: str,
+    out: Path | None,
+    in_flight: int,
+    save: Path | None,
+    engine: OpenEngine,
+    *,
+    fresh: bool,
+) -> int:
+    from agent.batch.engines import local_engine
     from agent.batch.models import SharedModels
     from agent.evaluation import evaluate as measure
     from agent.evaluation import save_results, suite_digest
@@ -176,9 +206,9 @@ def _evaluate(chosen: Chosen, suite: str, out: Path | None, in_flight: int, save
     if bad:
         raise UsageError(f"{bad[0]}; a suite is measured whole or not at all.")
     with contextlib.closing(SharedModels(in_flight)) as models:
-        where = out or settings.paths.data / "evals" / _key(
-            suite, suite_digest(rows), settings, models.identity(settings)
-        )
+        # Elsewhere the model need not be here; that it is the same as before, the batch's folder sees to.
+        model = models.identity(settings) if out is None and engine is local_engine else {}
+        where = out or settings.paths.data / "evals" / _key(suite, suite_digest(rows), settings, model)
         with _watched(len(rows), as_json=chosen.json) as (view, _, stopping):
             done = measure(
                 settings,
@@ -187,6 +217,7 @@ def _evaluate(chosen: Chosen, suite: str, out: Path | None, in_flight: int, save
                 out=where,
                 in_flight=in_flight,
                 models=models,
+                engine=engine,
                 fresh=fresh,
                 stopping=stopping,
                 on_result=view.result,
