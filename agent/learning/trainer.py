@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from agent.engine.adapter import CARD, write_card
 from agent.engine.digests import write_whole
 from agent.learning.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
-from agent.learning.curves import Point, write_curve
+from agent.learning.curves import Point, draw_curve, write_curve
 from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
 from agent.learning.recipe import PREFERENCE, Recipe
@@ -30,7 +30,7 @@ from agent.types import WhetstoneError
 if TYPE_CHECKING:
     import torch
 
-CURVE = "curve.jsonl"
+CURVE, PICTURE = "curve.jsonl", "curve.png"
 CHECKPOINT_SECONDS = 120.0
 HELDOUT_TOKENS = 15_000
 """Tokens of held-out sessions that one measurement reads at most."""
@@ -273,7 +273,6 @@ class _Training:
                     parameter.copy_(self._best[name])
             self._learner.refresh()
         self._out.mkdir(parents=True, exist_ok=True)
-        write_curve(state.points, self._out / CURVE)
         self._learner.save(self._out)
         sessions = {s.name: [[e.session, e.digest] for e in s.everything()] for s in sources}
         losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
@@ -290,6 +289,8 @@ class _Training:
         else:
             write_card(self._out, base.lineage, **facts)
         remove_checkpoint(self._out)
+        write_curve(state.points, self._out / CURVE)
+        draw_curve(state.points, self._out / PICTURE)
         return Trained(self._out, tuple(state.points), state.stopped, state.best)
 
 

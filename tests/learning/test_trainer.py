@@ -38,6 +38,8 @@ def test_the_loss_falls_and_the_adapter_loads(base: Base, tmp_path: Path) -> Non
     assert not loaded.adapter.warning
     card = json.loads((trained.folder / "whetstone.json").read_text())
     assert card["recipe"] == json.loads(json.dumps(RECIPE.card()))
+    assert (trained.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len((trained.folder / "curve.jsonl").read_text().splitlines()) == len(trained.points)
     assert [session for session, _ in card["sessions"]["task"]] == [f"s{n}" for n in range(8)]
 
 
