@@ -14,13 +14,17 @@ from functools import cache
 
 from agent.learning.curriculum import (
     chains,
+    converting,
     csv_changes,
     csv_everyday,
     csv_figures,
     everyday,
     facts,
+    labelling,
     lines,
     lookup,
+    numbers,
+    questions,
     reading,
     reckoning,
     repair,
@@ -37,6 +41,7 @@ VERSION = 1
 """Goes up whenever the same id would give another task."""
 _MODULES = (
     lookup,
+    labelling,
     reading,
     reckoning,
     repair,
@@ -45,8 +50,11 @@ _MODULES = (
     unseen,
     writing,
     csv_changes,
+    converting,
     csv_everyday,
     csv_figures,
+    questions,
+    numbers,
     everyday,
     facts,
     lines,

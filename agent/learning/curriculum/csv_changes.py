@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -101,59 +100,6 @@ JOIN = Wording(
     ),
     heldout=("Bring {first} and {second} together through {key} in a table {target}",),
 )
-TO_JSON = Wording(
-    train=(
-        "Convert {file} (to|into) JSON (and save it|and write it|) (as|to|in) {target}",
-        "(Turn|Change|Transform) {file} into (a|) JSON (file|) {target}",
-        "(Write|Save) {file} as JSON (to|in) {target}",
-        "Make a JSON file {target} (from|out of) {file}",
-        "(Create|Make) {target} from {file}",
-        "I need {file} as JSON in {target}",
-        "~{file} -> {target}",
-        "Export {file} (to|as) {target} in JSON (format|)",
-    ),
-    heldout=(
-        "Re-encode the table {file} as a list of JSON objects, {target}",
-        "I'd rather have {file} as JSON; call it {target}",
-    ),
-)
-TO_CSV = Wording(
-    train=(
-        "Convert {file} (to|into) CSV (and save it|and write it|) (as|to|in) {target}",
-        "(Turn|Change|Transform) {file} into (a|) CSV (file|) {target}",
-        "(Write|Save) {file} as CSV (to|in) {target}",
-        "Make a (CSV file|table) {target} (from|out of) {file}",
-        "(Create|Make) {target} from {file}",
-        "I need {file} as CSV in {target}",
-        "~{file} -> {target}",
-        "Export {file} (to|as) {target} in CSV (format|)",
-    ),
-    heldout=(
-        "Flatten the records of {file} to a comma-separated {target}",
-        "I'd rather have {file} as a spreadsheet; call the CSV {target}",
-    ),
-)
-JSON_COUNT = Wording(
-    train=(
-        "How many (entries|records|items|elements|objects) (are in|does|are there in|has) {file} (have|contain|)?",
-        "(Count|Tell me the number of) (the|) (entries|records|items|objects) in {file}",
-        "(Open|Read|Check) {file} and count the (entries|items|records)",
-        "How long is the list in {file}?",
-        "~number of items in {file}",
-    ),
-    heldout=("Give me a tally of the objects {file} holds", "The list in {file} consists of how many objects?"),
-)
-JSON_SUM = Wording(
-    train=(
-        "What is the (sum|total) of (all|the|) {column} (values|) in {file}?",
-        "(Add up|Sum|Sum up) (the|all) {column} (values|) (in|of|from) {file}",
-        "(Compute|Calculate|Find) the total {column} (in|of) {file}",
-        "What is the total {column} in {file}?",
-        "~total {column} {file}",
-        "(Open|Read) {file} and add up the {column}",
-    ),
-    heldout=("What does {column} come to over all objects of {file}?", "Tally {column} across {file}"),
-)
 
 
 def csv_cell(draw: Draw) -> Job:
@@ -177,7 +123,7 @@ def csv_cell(draw: Draw) -> Job:
         out = yield from compute(code, f"I look for the row of {name}.")
         return Said(f"The {column} of {name} is {out}.", out)
 
-    return Job(draw.say(CELL, column=column, name=name, file=data.path), _files(draw, data), says(value), play)
+    return Job(draw.say(CELL, column=column, name=name, file=data.path), files_of(draw, data), says(value), play)
 
 
 def csv_select(draw: Draw) -> Job:
@@ -201,7 +147,7 @@ def csv_select(draw: Draw) -> Job:
         return Said(f"These have {column} {spoken}.", out)
 
     goal = draw.say(SELECT, label=data.label, column=column, test=spoken, file=data.path)
-    return Job(goal, _files(draw, data), says(*labels, never=others), play)
+    return Job(goal, files_of(draw, data), says(*labels, never=others), play)
 
 
 def csv_totals(draw: Draw) -> Job:
@@ -229,7 +175,7 @@ def csv_totals(draw: Draw) -> Job:
 
     parts = [f"(?=.*{re.escape(name)}\\W+{_figure(total)})" for name, total in totals.items()]
     check = {"answer": {"matches": r"(?is)\A" + "".join(parts)}}
-    return Job(draw.say(TOTALS, column=column, category=category, file=data.path), _files(draw, data), check, play)
+    return Job(draw.say(TOTALS, column=column, category=category, file=data.path), files_of(draw, data), check, play)
 
 
 def csv_filter(draw: Draw) -> Job:
@@ -238,7 +184,7 @@ def csv_filter(draw: Draw) -> Job:
     spoken, test, rows, column = _test(draw, data)
     if not rows or len(rows) == len(data.rows):
         return csv_filter(draw)
-    target = _target(draw, data, "csv", ("filtered", "selected", "result", "output", ""))
+    target = new_file(draw, data, "csv", ("filtered", "selected", "result", "output", ""))
     said = (
         f"{column} {spoken}"
         if " " in spoken
@@ -272,7 +218,7 @@ def csv_order(draw: Draw) -> Job:
     numeric = column != data.label
     rows = sorted(data.rows, key=lambda row: float(row[at]) if numeric else str(row[at]), reverse=down)
     key = f"float(r[{column!r}])" if numeric else f"r[{column!r}]"
-    target = _target(draw, data, "csv", ("sorted", "ranking", "ordered", "result", ""))
+    target = new_file(draw, data, "csv", ("sorted", "ranking", "ordered", "result", ""))
     goal = (
         " ".join(draw.say(ORDER, file=data.path, column=column, way=way, target=target).split())
         .replace(" ,", ",")
@@ -309,7 +255,7 @@ def csv_join(draw: Draw) -> Job:
         f"other = {{r[{key!r}]: r for r in csv.DictReader(open({second!r}))}}",
         "for r in rows:",
         f"    r.update(other[r[{key!r}]])",
-        *_writing(target),
+        *writing_lines(target),
     )
 
     def play(_: str) -> Play:
@@ -322,74 +268,6 @@ def csv_join(draw: Draw) -> Job:
     wanted = csv_text((key, own, column), [(k, n, values[k]) for k, n in rows]).splitlines()
     goal = draw.say(JOIN, first=first, second=second, key=key, column=column, target=target)
     return Job(goal, files | draw.clutter([first, second, target], 2), file_lines(target, wanted), play)
-
-
-def csv_to_json(draw: Draw) -> Job:
-    """A CSV file as a JSON list of objects."""
-    data = table(draw, most=7)
-    target = _target(draw, data, "json", (data.path.rpartition("/")[2].removesuffix(".csv"), "output", "data", ""))
-    code = script(
-        "import csv",
-        "import json",
-        data.rows_in_script,
-        *_folder(target),
-        f"json.dump(rows, open({target!r}, 'w'), indent=2)",
-        "print(len(rows))",
-    )
-
-    def play(_: str) -> Play:
-        yield from read(data.path)
-        out = yield from compute(code, f"I convert {data.path} with a script.")
-        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
-
-    check = every(_json_rows(target, data.columns, data.rows), file_is(data.path, data.text))
-    return Job(draw.say(TO_JSON, file=data.path, target=target), _files(draw, data, target), check, play)
-
-
-def json_to_csv(draw: Draw) -> Job:
-    """A JSON list of objects as a CSV file."""
-    data = table(draw, most=6)
-    path = data.path.removesuffix(".csv") + ".json"
-    target = draw.new_path(
-        [path], "csv", draw.any((path.rpartition("/")[2].removesuffix(".json"), "output", "table", ""))
-    )
-    rows = [dict(zip(data.columns, row, strict=True)) for row in data.rows]
-    code = script("import csv", "import json", f"rows = json.load(open({path!r}))", *_writing(target))
-
-    def play(_: str) -> Play:
-        yield from read(path)
-        out = yield from compute(code, f"I convert {path} with a script.")
-        return Said(f"The script wrote {out} rows.", f"Wrote {out} rows to {target}.")
-
-    files = {path: _json(draw, rows)} | draw.clutter([path, target])
-    wanted = csv_text(data.columns, data.rows).splitlines()
-    return Job(draw.say(TO_CSV, file=path, target=target), files, file_lines(target, wanted), play)
-
-
-def json_figure(draw: Draw) -> Job:
-    """How many objects a JSON list has, or the total of one of their numbers."""
-    data = table(draw, most=7)
-    path = data.path.removesuffix(".csv") + ".json"
-    rows = [dict(zip(data.columns, row, strict=True)) for row in data.rows]
-    if draw.chance(0.5):
-        goal, value = draw.say(JSON_COUNT, file=path), len(rows)
-        last, why = "print(len(rows))", "I count the entries with a script."
-    else:
-        column = draw.any(numbers_of(data))
-        goal, value = draw.say(JSON_SUM, file=path, column=column), round(sum(data.numbers(column)), 2)
-        total = f"sum(r[{column!r}] for r in rows)"
-        last, why = (
-            f"print({total if data.whole(column) else f'round({total}, 2)'})",
-            f"I add up {column} with a script.",
-        )
-    code = script("import json", f"rows = json.load(open({path!r}))", last)
-
-    def play(_: str) -> Play:
-        yield from read(path)
-        out = yield from compute(code, why)
-        return Said(f"The script printed {out}.", out)
-
-    return Job(goal, {path: _json(draw, rows)} | draw.clutter([path]), says(value), play)
 
 
 def _test(draw: Draw, data: Table) -> tuple[str, str, list[tuple[Cell, ...]], str]:
@@ -416,7 +294,7 @@ def _test(draw: Draw, data: Table) -> tuple[str, str, list[tuple[Cell, ...]], st
 def _rows_job(
     draw: Draw, data: Table, goal: str, target: str, rows: Sequence[Sequence[Cell]], work: Sequence[str], why: str
 ) -> Job:
-    code = script("import csv", data.rows_in_script, *work, *_writing(target))
+    code = script("import csv", data.rows_in_script, *work, *writing_lines(target))
 
     def play(_: str) -> Play:
         yield from read(data.path)
@@ -430,13 +308,13 @@ def _rows_job(
         ]
     }
     check = every(wanted, file_is(data.path, data.text))
-    return Job(goal, _files(draw, data, target), check, play)
+    return Job(goal, files_of(draw, data, target), check, play)
 
 
-def _writing(target: str) -> list[str]:
+def writing_lines(target: str) -> list[str]:
     """The lines of a script that write `rows` as CSV."""
     return [
-        *_folder(target),
+        *folder_lines(target),
         f"with open({target!r}, 'w', newline='') as f:",
         "    writer = csv.DictWriter(f, rows[0].keys())",
         "    writer.writeheader()",
@@ -445,33 +323,17 @@ def _writing(target: str) -> list[str]:
     ]
 
 
-def _folder(target: str) -> list[str]:
+def folder_lines(target: str) -> list[str]:
     folder = target.rpartition("/")[0]
     return ["import os", f"os.makedirs({folder!r}, exist_ok=True)"] if folder else []
 
 
-def _target(draw: Draw, data: Table, extension: str, stems: Sequence[str]) -> str:
+def new_file(draw: Draw, data: Table, extension: str, stems: Sequence[str]) -> str:
     return draw.new_path([data.path], extension, draw.any(stems))
 
 
-def _files(draw: Draw, data: Table, target: str = "") -> dict[str, str]:
+def files_of(draw: Draw, data: Table, target: str = "") -> dict[str, str]:
     return {data.path: data.text} | draw.clutter([data.path, target])
-
-
-def _json(draw: Draw, rows: Sequence[object]) -> str:
-    if draw.chance(0.5):
-        return "[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n"
-    return json.dumps(rows, indent=1 if len(rows) > 4 else 2) + "\n"
-
-
-def _json_rows(path: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> dict[str, object]:
-    """The file is a JSON list of these rows, numbers as numbers or as texts."""
-    objects = [
-        r"\s*,\s*".join(f'"{re.escape(c)}"\\s*:\\s*"?{re.escape(str(v))}"?' for c, v in zip(columns, row, strict=True))
-        for row in rows
-    ]
-    body = r"\s*,\s*".join(rf"\{{\s*{one}\s*\}}" for one in objects)
-    return {"file": path, "matches": rf"\A\s*\[\s*{body}\s*\]\s*\Z"}
 
 
 def _figure(value: float) -> str:
@@ -487,7 +349,4 @@ FAMILIES = (
     Family("csv_filter", "rows that pass a test, in a new file", csv_filter),
     Family("csv_order", "rows in order, in a new file", csv_order, weight=0.8),
     Family("csv_join", "two CSV files joined", csv_join, weight=0.8),
-    Family("csv_to_json", "CSV as JSON", csv_to_json, weight=0.8),
-    Family("json_to_csv", "JSON as CSV", json_to_csv, weight=0.8),
-    Family("json_figure", "a count or a sum over JSON", json_figure, answers=True),
 )
