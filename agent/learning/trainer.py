@@ -98,10 +98,11 @@ def train(
     """
     import torch
 
-    from agent.learning.memory import check_memory, keep_freed_memory
+    from agent.learning.memory import check_memory, keep_freed_memory, needed_bytes
 
     sources = _sources(recipe, examples, replay, rejected)
-    roomy = check_memory(base, recipe, [example for source in sources for example in source.everything()])
+    everything = [example for source in sources for example in source.everything()]
+    roomy = check_memory(base, recipe, everything)
     keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -112,7 +113,7 @@ def train(
         raise WhetstoneError("adalora cannot be resumed, its rank allocation is not kept: train again without --resume")
     if resume:
         training.load()
-    training.run(watch, checkpoint_seconds)
+    training.run(watch, checkpoint_seconds, 1.5 * needed_bytes(base, recipe, everything))
     return training.finish(base, sources, card)
 
 
@@ -149,7 +150,9 @@ class _Training:
         self._best: dict[str, torch.Tensor] = {}
         self._every = max(1, len(steps) // recipe.evaluations) if recipe.evaluations else 0
 
-    def run(self, watch: Callable[[Progress], None] | None, checkpoint_seconds: float) -> None:
+    def run(self, watch: Callable[[Progress], None] | None, checkpoint_seconds: float, held_at_most: float) -> None:
+        from agent.learning.memory import give_back_freed_memory, held_bytes
+
         state, before = self._state, self._state.seconds
         began = saved = time.monotonic()
         while state.step < len(self._steps) and not state.stopped:
@@ -171,9 +174,9 @@ class _Training:
             if time.monotonic() - saved >= checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
+            if held_bytes() > held_at_most:
+                give_back_freed_memory()
             if watch is not None:
-                from agent.learning.memory import held_bytes
-
                 share = self._share_done(state.seconds)
                 left = max(0.0, state.seconds * (1 - share) / share)
                 watch(Progress(point, len(self._steps), speed, held_bytes(), left))
