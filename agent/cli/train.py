@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agent.learning.recipe import Recipe
     from agent.learning.trainer import Progress, Trained
 
+DISCRIMINATOR = "discriminator"
+"""An objective of its own kind: what comes of it is a classifier of sessions, no adapter."""
 Number = float | None
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset made by `dataset build`.")]
 
@@ -50,11 +52,14 @@ def train(
         list[Path] | None, typer.Option("--text", metavar="FILE", help="Raw text for adaptive. Repeatable.")
     ] = None,
     rejected: Annotated[
-        Path | None, typer.Option("--rejected", metavar="DATASET", help="For dpo, spin: other sessions of the goals.")
+        Path | None, typer.Option("--rejected", metavar="DATASET", help="dpo, spin, discriminator: other sessions.")
     ] = None,
     epsilon: Annotated[Number, typer.Option("--epsilon", metavar="E", help="adversarial: size of the step.")] = None,
     preference: Annotated[Number, typer.Option("--beta", metavar="B", help="dpo, spin: beta.")] = None,
     anchor: Annotated[Number, typer.Option("--anchor", metavar="W", help="dpo: weight of -log p.")] = None,
+    weigh_by: Annotated[
+        Path | None, typer.Option("--weigh-by", metavar="FOLDER", help="A discriminator: its scores are weights.")
+    ] = None,
     replay_weight: Annotated[Number, typer.Option("--replay-weight", metavar="W", help="Of their loss.")] = None,
     kl_weight: Annotated[Number, typer.Option("--kl-weight", metavar="W", help="Of the KL to the base.")] = None,
     holdout: Annotated[
@@ -79,7 +84,8 @@ def train(
 ) -> None:
     """Train an adapter on a dataset. It is used with --adapter FOLDER."""
     given: dict[str, Any] = {
-        "method": method, "objective": objective, "rank": rank, "alpha": alpha, "layers": layers,
+        "method": method, "objective": None if objective == DISCRIMINATOR else objective,
+        "rank": rank, "alpha": alpha, "layers": layers,
         "learning_rate": learning_rate, "epochs": epochs, "batch_tokens": batch_tokens, "accumulate": accumulate,
         "warmup": warmup, "weight_decay": weight_decay, "replay_weight": replay_weight, "kl_weight": kl_weight,
         "evaluations": evaluations, "patience": patience, "dtype": dtype, "threads": threads,
@@ -113,6 +119,14 @@ def train(
         from agent.learning.schedule import split_by_goal
 
         examples, held = split_by_goal(examples, holdout_share, recipe.seed)
+    others = read_examples(rejected) if rejected is not None else []
+    if objective == DISCRIMINATOR:
+        _discriminate(base, dataset.examples, others, out, recipe, chosen.json)
+        return
+    if weigh_by is not None:
+        from agent.learning.discriminator import read_discriminator, weighed
+
+        examples = weighed(examples, read_discriminator(weigh_by, base).score(examples, recipe))
     beside = read_examples(replay) if replay is not None else []
     if text:
         from agent.learning.raw_text import read_text
@@ -123,10 +137,27 @@ def train(
     with shown as watch:
         trained = run(
             base, examples, recipe, out, holdout=held, replay=beside,
-            rejected=read_examples(rejected) if rejected is not None else (),
+            rejected=others,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
+
+
+def _discriminate(
+    base: Base, verified: Sequence[Example], failed: Sequence[Example], out: Path, recipe: Recipe, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from agent.learning.discriminator import train_discriminator
+
+    report = train_discriminator(base, verified, failed, out, recipe)
+    if as_json:
+        print(json_module.dumps({"discriminator": str(out), **asdict(report)}))
+        return
+    print(
+        f"{out}: on {report.measured_on} sessions of goals it has not seen, precision {report.precision:.2f} (saying"
+        f" yes always: {report.base_rate:.2f}), recall {report.recall:.2f}, F1 {report.f1:.2f}"
+    )
 
 
 def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:

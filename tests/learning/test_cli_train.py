@@ -1,0 +1,54 @@
+"""The command: a dataset goes in, an adapter that runs comes out, and what is wrong is said in a sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.engine.models import load_model
+from agent.learning.dataset import write_dataset
+from tests.learning.sessions_as_tokens import random_examples
+from tests.models import build_model
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = str(build_model(tmp_path / "model"))
+    lineage = load_model(spec, dtype="fp32", cache=tmp_path / "cache" / "whetstone").lineage
+    write_dataset(tmp_path / "data", random_examples(40), {"base": spec, **asdict(lineage)})
+    return tmp_path / "data"
+
+
+def test_train_makes_an_adapter_and_says_how_it_went(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = dataset.parent / "adapter"
+    options = ["--rank", "4", "--epochs", "1", "--batch-tokens", "300", "--dtype", "fp32", "--patience", "0", "--json"]
+    assert main(["train", str(dataset), "-o", str(out), *options]) == 0
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert facts["stopped"] == "done"
+    assert facts["heldout"] > 0
+    assert facts["recipe"]["rank"] == 4
+    assert "tokens/s" in said.err
+    spec = json.loads((dataset / "manifest.json").read_text())["base"]
+    loaded = load_model(spec, adapter=out, dtype="fp32", cache=dataset.parent / "cache" / "whetstone")
+    assert loaded.adapter is not None
+    assert not loaded.adapter.warning
+
+
+def test_a_dataset_of_another_tokenizer_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = dataset.parent / "other"
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    write_dataset(other, random_examples(4), {**manifest, "tokenizer_digest": "0" * 64})
+    assert main(["train", str(other), "-o", str(dataset.parent / "out")]) == 1
+    assert "another tokenizer" in capsys.readouterr().err
+    assert not (dataset.parent / "out").exists()
+
+
+def test_a_wrong_choice_is_a_sentence(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(dataset), "-o", str(dataset.parent / "out"), "--method", "lori"]) == 2
+    assert "choose one of lora" in capsys.readouterr().err
