@@ -98,11 +98,13 @@ def train(
     """
     import torch
 
-    from agent.learning.memory import check_memory, keep_freed_memory, needed_bytes
+    from agent.learning.memory import attention_weights_bytes, check_memory, keep_freed_memory, needed_bytes
 
     sources = _sources(recipe, examples, replay, rejected)
     everything = [example for source in sources for example in source.everything()]
     roomy = check_memory(base, recipe, everything)
+    expected = needed_bytes(base, recipe, everything)
+    expected += attention_weights_bytes(base, recipe, everything) if roomy else 0
     keep_freed_memory()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -113,7 +115,7 @@ def train(
         raise WhetstoneError("adalora cannot be resumed, its rank allocation is not kept: train again without --resume")
     if resume:
         training.load()
-    training.run(watch, checkpoint_seconds, 1.5 * needed_bytes(base, recipe, everything))
+    training.run(watch, checkpoint_seconds, 1.5 * expected)
     return training.finish(base, sources, card)
 
 
