@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check setup clean
+.PHONY: help run test test-slow check setup starter clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,17 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# What ships in agent/starter_adapter. MINUTES is the time the training may take; the rate is brought down to fit it.
+BUILD := build/starter
+MINUTES := 50
+starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, measure (hours)
+	$(BIN)/python -m agent curriculum make --split heldout -o $(BUILD)/suite.jsonl
+	$(BIN)/python -m agent curriculum teach --count 3000 --seed 0 -o $(BUILD)/taught
+	$(BIN)/python -m agent dataset build $(BUILD)/taught/sessions -o $(BUILD)/dataset --raw --held-out $(BUILD)/suite.jsonl
+	$(BIN)/python -m agent train $(BUILD)/dataset -o $(BUILD)/adapter --model starter --epochs 2 --max-minutes $(MINUTES) --seed 1
+	$(BIN)/python -m agent eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
+	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache
