@@ -112,6 +112,7 @@ def open_parts(
             sandbox=sandbox is not None,
             memory=memory is not None,
             answer_schema=goal.answer_schema,
+            request_training=_request_training(settings),
         )
         yield Parts(policy, workspace, sandbox, capabilities, memory, tools, action_schema(tools), startup)
 
@@ -169,6 +170,14 @@ def _timed(startup: dict[str, float], name: str, opening: Callable[[], Opened]) 
     opened = opening()
     startup[name] = time.perf_counter() - began
     return opened
+
+
+def _request_training(settings: Settings) -> Callable[[str, str], str] | None:
+    if not settings.learning.fine_tune:
+        return None
+    from agent.learning.requests import TrainingRequests
+
+    return TrainingRequests(settings).ask
 
 
 def _open_memory(settings: Settings) -> Memory | None:

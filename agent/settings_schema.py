@@ -103,6 +103,14 @@ class ToolSettings(Section):
     max_chars: _Count = Field(default=4000, description="characters of one observation")
 
 
+class LearningSettings(Section):
+    fine_tune: bool = Field(default=False, description="the agent may ask for training (it still asks you first)")
+    every_hours: _Seconds = Field(default=24.0, description="hours between two requests of the agent")
+    minutes: _Seconds = Field(default=30.0, description="of a training that the agent asked for, at most")
+    memory_bytes: _Bytes = Field(default=ByteSize(8 * 1024**3), description="of such a training, at most")
+    held_out: tuple[str, ...] = Field(default=(), description="files of goals that are never trained on")
+
+
 class PathSettings(Section):
     workspace: Path = Field(
         default=Path(), description="the folder the agent works in; ./workspace if it exists, else ."
@@ -121,6 +129,7 @@ class Settings(Section):
     sandbox: SandboxSettings = SandboxSettings()
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
+    learning: LearningSettings = LearningSettings()
     paths: PathSettings = PathSettings()
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])
 

@@ -10,12 +10,13 @@ import difflib
 import fnmatch
 import importlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 from agent.types import JSON, WhetstoneError
 from tools.base import Tool
 from tools.files import edit_file, list_files, read_file, write_file
+from tools.finetune import fine_tune_tool
 from tools.finish import finish_tool
 from tools.python import run_python
 from tools.recall import recall, remember
@@ -37,14 +38,19 @@ def load_tools(
     sandbox: bool,
     memory: bool,
     answer_schema: Mapping[str, JSON] | None = None,
+    request_training: Callable[[str, str], str] | None = None,
 ) -> tuple[Tool, ...]:
     """The tools of one run. `plugins` are `module:name`; `enabled` are name patterns (`fnmatch`).
+
+    With `request_training` there is `fine_tune` (`tools.finetune`).
 
     A tool that needs a sandbox or a memory is left out where the run has none; `finish` is always there, always last.
     Raises WhetstoneError for a plug-in that does not load, for two tools of one name, for a pattern that fits no tool.
     """
     offered: dict[str, tuple[Tool, str]] = {}
-    for tool, source in (*((tool, "whetstone") for tool in builtin_tools()), *_plugged_in(plugins)):
+    asking = () if request_training is None else (fine_tune_tool(request_training),)
+    own = ((tool, "whetstone") for tool in (*builtin_tools(), *asking))
+    for tool, source in (*own, *_plugged_in(plugins)):
         if tool.name in offered:
             raise WhetstoneError(
                 f"Two tools are named '{tool.name}': from {offered[tool.name][1]} and from {source}; leave one out."

@@ -53,9 +53,9 @@ def improve(
     from agent.goalfile import read_goals
     from agent.learning.dataset import read_examples
     from agent.learning.gate import Rules
-    from agent.learning.improve import Plan
     from agent.learning.improve import improve as run
     from agent.learning.recipe import Recipe
+    from agent.learning.rounds import Plan
     from agent.view.rounds import picture, table_text
 
     chosen = chosen_in(context, config, json)

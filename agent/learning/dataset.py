@@ -22,8 +22,9 @@ from agent.learning.cleaning import Cleaner
 from agent.learning.examples import Example
 from agent.learning.filters import Candidate, Filters, candidate, distinct
 from agent.learning.heldout import HeldOut
-from agent.learning.sequences import SessionEncoder, Unusable
+from agent.learning.sequences import SessionEncoder
 from agent.learning.taint import taint
+from agent.learning.writing import Unusable
 from agent.types import JSON, WhetstoneError
 
 EXAMPLES, MANIFEST = "examples.jsonl", "manifest.json"

@@ -24,7 +24,8 @@ from agent.learning.chosen import automatic, packaged
 from agent.learning.drift import mean_divergence
 from agent.learning.gate import Probes, Rules, Verdict, judge
 from agent.learning.planted import Planted, rank
-from agent.learning.sequences import SessionEncoder, Unusable
+from agent.learning.sequences import SessionEncoder
+from agent.learning.writing import Unusable
 from agent.settings import Settings
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from agent.goalfile import GoalRow
 from agent.journal import Session
 from agent.types import JSON, WhetstoneError
 
@@ -36,15 +37,27 @@ class HeldOut:
         where the suite says which. `near` is the same check with other files, or with nearly the same words.
         """
         goal = session.header["goal"]
-        text, check = normalised(goal["text"]), check_digest(goal["check"])
-        if text in self._unchecked or (text in self._texts and goal["check"] is None):
+        return self._leak(goal["text"], goal["check"], lambda: _start(session))
+
+    def refuse(self, rows: Iterable[GoalRow]) -> None:
+        """Raise WhetstoneError if one of the goals to be trained on is a held-out one."""
+        for row in rows:
+            if self._leak(row.goal.text, row.goal.check, lambda row=row: _files_digest(row.files)) == "exact":
+                raise WhetstoneError(
+                    f"goal {row.id} is one of the held-out goals: training on it would make every later measurement"
+                    " worthless; take it out of the goals"
+                )
+
+    def _leak(self, text: str, check: JSON, start: Callable[[], str]) -> Leak | None:
+        words, digest = normalised(text), check_digest(check)
+        if words in self._unchecked or (words in self._texts and check is None):
             return "exact"
-        starts = self._files_of.get((text, check))
+        starts = self._files_of.get((words, digest))
         if starts is not None:
-            return "exact" if _start(session) in starts or "" in starts else "near"
-        words = frozenset(text.split())
-        near = any(_alike(words, other) >= NEAR for other in self._by_check.get(check, ()))
-        return "near" if near and goal["check"] is not None else None
+            return "exact" if start() in starts or "" in starts else "near"
+        apart = frozenset(words.split())
+        near = any(_alike(apart, other) >= NEAR for other in self._by_check.get(digest, ()))
+        return "near" if near and check is not None else None
 
 
 def read_held_out(suites: Iterable[Path]) -> HeldOut:

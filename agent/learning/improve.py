@@ -14,9 +14,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from agent.batch import Result
 from agent.engine.adapter import CARD
@@ -30,80 +29,20 @@ from agent.learning.chosen import automatic
 from agent.learning.dataset import build_dataset, read_examples
 from agent.learning.examples import Example
 from agent.learning.filters import Filters
-from agent.learning.gate import Rules
 from agent.learning.gating import Arena, Judged, run_gate
 from agent.learning.heldout import HeldOut, read_held_out
 from agent.learning.learner import Base
 from agent.learning.planted import Planted, plant
-from agent.learning.recipe import Recipe
 from agent.learning.rollouts import Rollouts, distinct_actions, no_head_room, sample
-from agent.learning.sequences import SessionEncoder, Unusable
+from agent.learning.rounds import ROUNDS, Improved, Plan, Round, read_improved
+from agent.learning.sequences import SessionEncoder
 from agent.learning.trainer import train
+from agent.learning.writing import Unusable
 from agent.settings import Settings
-from agent.types import WhetstoneError
-
-ROUNDS = "improve.json"
 
 
 def _quiet(_: str) -> None:
     return
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an improvement run does. `target` names the families it is for; default: those of the goals.
-
-    `per_goal` is how many different sessions of one goal are kept; `shuffle` deals the verdicts out at random, which
-    must not pass the gate.
-    """
-
-    rounds: int = 3
-    samples: int = 8
-    temperature: float = 1.0
-    per_goal: int = 4
-    target: tuple[str, ...] = ()
-    shuffle: bool = False
-    seed: int = 0
-    in_flight: int = 8
-    recipe: Recipe = field(default_factory=lambda: Recipe(kl_weight=1.0))
-    rules: Rules = field(default_factory=Rules)
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round in figures. Rates are 0 to 1, of held-out goals unless they are `pass_at_`, which is about sampling."""
-
-    number: int
-    pass_at_1: float
-    pass_at_k: float
-    kept: int
-    """Sessions learned from."""
-    distinct: float
-    """Share of different action sequences among them."""
-    verdict: str = ""
-    reasons: tuple[str, ...] = ()
-    adapter: str = ""
-    target_before: float = 0.0
-    target: float = 0.0
-    target_control: float = 0.0
-    older_before: float = 0.0
-    older: float = 0.0
-    steps: float = 0.0
-    """Mean of a held-out session of the target."""
-    tokens: float = 0.0
-    kl: float | None = None
-    minutes: float = 0.0
-
-
-@dataclass(frozen=True)
-class Improved:
-    """All rounds, and why there are no more of them."""
-
-    rounds: tuple[Round, ...]
-    stopped: str
-
-    def as_data(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def improve(
@@ -147,35 +86,64 @@ class _Loop:
         self._encoder = SessionEncoder(self._base.tokenizer, self._base.lineage, logits=self._base.model.vocabulary)
         self._target = plan.target or tuple(sorted({row.family for row in goals} - {""}))
         self._rollouts: list[Rollouts] = []
+        self._started: Path | None = automatic(self._registry, self._base.lineage)
+        self._incumbent: Path | None = self._started
 
     def run(self, older: Sequence[GoalRow], replay: Sequence[Example]) -> Improved:
-        rounds: list[Round] = []
-        stopped = f"{self._plan.rounds} rounds are done"
+        self._held_out.refuse(self._goals)
+        rounds = self._begun()
+        stopped = ""
         remembered: list[Example] | None = None
         for number in range(1, self._plan.rounds + 1):
-            began = time.monotonic()
-            rollouts = self._sample(number)
-            if (nothing := no_head_room(rollouts)) is not None:
-                stopped = nothing
-                rounds.append(self._round(number, rollouts, 0, began))
-                self._save(rounds, stopped)
+            if number <= len(rounds):  # done by an earlier run of the same command
+                stopped = self._past(rounds[number - 1])
+            else:
+                began = time.monotonic()
+                rollouts = self._sample(number)
+                if (nothing := no_head_room(rollouts)) is not None:
+                    done = replace(self._round(number, rollouts, 0, began), reasons=(nothing,))
+                else:
+                    if remembered is None:
+                        remembered = [*replay, *self._replayed(older)]
+                    done = self._learn(number, rollouts, remembered, began)
+                rounds.append(done)
+                self._save(rounds, "")
+                stopped = self._after(done)
+            if stopped:
                 break
-            if remembered is None:
-                remembered = [*replay, *self._replayed(older)]
-            done = self._learn(number, rollouts, remembered, began)
-            rounds.append(done)
-            self._save(rounds, stopped)
-            if done.verdict != "promote":
-                stopped = f"the gate said {done.verdict} in round {number}: {done.reasons[0]}"
-                break
+        stopped = stopped or f"{self._plan.rounds} rounds are done"
         self._save(rounds, stopped)
         return Improved(tuple(rounds), stopped)
+
+    def _begun(self) -> list[Round]:
+        """The rounds that are done already; notes what this run starts from."""
+        if (self._out / ROUNDS).is_file():
+            started = json.loads((self._out / ROUNDS).read_text(encoding="utf-8"))["started_from"]
+            self._incumbent = None if started is None else Path(started)
+            self._started = self._incumbent
+            return list(read_improved(self._out).rounds)
+        self._save([], "")
+        return []
+
+    def _past(self, done: Round) -> str:
+        if done.verdict == "promote":
+            self._sample(done.number)  # its sessions are learned from again; none is run
+        return self._after(done)
+
+    def _after(self, done: Round) -> str:
+        """Why there is no further round, empty if there is."""
+        if done.verdict == "promote":
+            self._incumbent = self._registry.find(done.adapter).folder
+            return ""
+        if not done.verdict:
+            return done.reasons[0]
+        return f"the gate said {done.verdict} in round {done.number}: {done.reasons[0]}"
 
     def _sample(self, number: int) -> Rollouts:
         plan = self._plan
         self._tell(f"round {number}: {len(self._goals)} goals, {plan.samples} sessions each")
         found = sample(
-            self._with(automatic(self._registry, self._base.lineage)),
+            self._with(self._incumbent),
             self._goals,
             self._folder(number) / "rollouts",
             samples=plan.samples,
@@ -231,7 +199,7 @@ class _Loop:
             return []
         self._tell(f"replay: {len(older)} goals of other families")
         found = sample(
-            self._with(automatic(self._registry, self._base.lineage)), older, self._out / "replay",
+            self._with(self._started), older, self._out / "replay",
             samples=1, temperature=self._settings.sampling.temperature, in_flight=self._plan.in_flight,
         )  # fmt: skip
         journals = [found.folder / result.journal for result in found.results if result.succeeded]
@@ -308,17 +276,5 @@ class _Loop:
     def _save(self, rounds: Sequence[Round], stopped: str) -> None:
         plan = asdict(self._plan) | {"target": list(self._target)}
         data = {**Improved(tuple(rounds), stopped).as_data(), "plan": plan, "model": self._settings.model.name}
+        data["started_from"] = None if self._started is None else str(self._started)
         write_whole(self._out / ROUNDS, json.dumps(data, indent=1))
-
-
-def read_improved(folder: Path) -> Improved:
-    """The rounds in the folder of an improvement run. Raises WhetstoneError if there are none."""
-    try:
-        data = json.loads((folder / ROUNDS).read_text(encoding="utf-8"))
-        given: list[dict[str, Any]] = data["rounds"]
-        for each in given:
-            each["reasons"] = tuple(each["reasons"])
-        rounds = tuple(Round(**each) for each in given)
-        return Improved(rounds, data["stopped"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WhetstoneError(f"{folder} holds no improvement run ({error}): make one with `improve`") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from agent.learning.improve import Improved, Round
+from agent.learning.rounds import Improved, Round
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 560, 260, 44, 28, 34
 _COLUMNS: tuple[tuple[str, Callable[[Round], str]], ...] = (

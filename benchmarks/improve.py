@@ -1,0 +1,265 @@
+"""The closed loop from end to end: a small model learns a family of goals that it rarely solves.
+
+    python -m benchmarks.improve base -o DIR          # trains the base, once
+    python -m benchmarks.improve goals -o DIR         # writes goals.jsonl, older.jsonl and suite.jsonl
+    python -m agent -m DIR/base improve DIR/goals.jsonl --held-out DIR/suite.jsonl --older DIR/older.jsonl -o RUN
+
+The base is a Llama of about a million parameters with a tokenizer of its own, trained from nothing on sessions of
+three families (say a word, write it to a file, read it from a file) and on a few of a fourth (copy a file), which is
+the one to be learned: it takes three steps, each of which the base knows from another family. `docs/learning.md` says
+what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.batch import run_rows
+from agent.engine.chat import Chat
+from agent.engine.models import load_model
+from agent.goalfile import GoalRow
+from agent.journal import read_session
+from agent.learning.examples import Example
+from agent.learning.sequences import SessionEncoder
+from agent.policies.scripted import ScriptedPolicy
+from agent.settings import Settings, load_settings
+from agent.types import Budget, Goal
+from prompts import system_text
+
+WORDS = """amber anchor apple arrow autumn badge bamboo basket beacon birch blossom bottle branch bridge bronze brook
+butter button cabin camel candle canoe canvas carpet castle cedar cellar cherry chimney cinder circle clover coast
+cobalt comet copper coral cotton cradle crane crystal curtain daisy desert dolphin dragon eagle ember engine falcon
+feather fern fiddle flint forest fossil fountain fox garden garlic ginger glacier goblet granite grape gravel hammer
+harbor hazel helmet heron honey indigo island ivory jacket jasmine jungle kettle ladder lagoon lantern lemon lilac
+linen lizard lotus maple marble meadow mirror mosaic needle nutmeg oasis olive onyx orchid otter paddle panther pebble
+pepper pigeon pillow planet plum pocket pond poppy prairie quartz rabbit raven ribbon river rocket saddle saffron
+salmon sapphire shadow silver sparrow spiral summit sunset temple thistle thunder ticket timber topaz tulip tunnel
+valley velvet violet walnut willow window winter zephyr""".split()
+OLD, NEW = ("say", "write", "read"), "copy"
+BUDGET = Budget(steps=5, tokens=400, action_tokens=120)
+TOOLS = ["read_file", "write_file", "finish"]
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+SIZES = {
+    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("base", "goals"))
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--sessions", type=int, default=900, help="of the three old families")
+    parser.add_argument("--few", type=int, default=6, help="sessions of the new family that the base sees")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--train-goals", type=int, default=60)
+    parser.add_argument("--held-out", type=int, default=120, help="of the new family, and as many of each old one")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    if chosen.what == "base":
+        build_base(chosen.out / "base", chosen.sessions, chosen.few, chosen.steps)
+    else:
+        write_goals(chosen.out, chosen.train_goals, chosen.held_out)
+
+
+# --- goals ------------------------------------------------------------------------------------------------------
+
+
+def task(family: str, draw: random.Random, id: str) -> tuple[GoalRow, list[str]]:
+    """A goal of a family, and the actions that reach it."""
+    word, other = draw.sample(WORDS, 2)
+    one, two = (f"{name}.{draw.choice(('txt', 'md', 'log'))}" for name in draw.sample(WORDS, 2))
+    files: dict[str, str] = {}
+    if family == "say":
+        text = draw.choice(('Say "{w}".', 'Answer with "{w}".', 'The answer is "{w}".')).format(w=word)
+        check: dict[str, Any] = {"answer": {"equals": word}}
+        actions = [act("I say it.", "finish", answer=word)]
+    elif family == "write":
+        text = draw.choice(('Write "{w}" to "{f}".', 'Put "{w}" in "{f}".')).format(w=word, f=one)
+        check = {"file": one, "equals": word}
+        actions = [act("I write it.", "write_file", path=one, content=word), act("Done.", "finish", answer="done")]
+    elif family == "read":
+        text = draw.choice(('What is in "{f}"?', 'Read "{f}".')).format(f=one)
+        files = {one: f'"{word}"\n', two: f'"{other}"\n'}
+        check = {"answer": {"equals": word}}
+        actions = [act("I read it.", "read_file", path=one), act("I say it.", "finish", answer=word)]
+    else:
+        text = draw.choice(('Copy "{f}" to "{g}".', 'Make "{g}" the same as "{f}".')).format(f=one, g=two)
+        files = {one: f'"{word}"\n'}
+        check = {"file": two, "matches": f'^"?{word}"?\\s*$'}
+        actions = [
+            act("I read it.", "read_file", path=one),
+            act("I write it.", "write_file", path=two, content=word),
+            act("Done.", "finish", answer="done"),
+        ]
+    return GoalRow(id, Goal(text, check, budget=BUDGET, tags=(f"family:{family}",)), files), actions
+
+
+def tasks(families: Sequence[str], count: int, seed: str) -> Iterator[tuple[GoalRow, list[str]]]:
+    """`count` different goals, the families in turn; other seeds give others."""
+    draw = random.Random(seed)
+    for number in range(count):
+        yield task(families[number % len(families)], draw, f"{seed}-{number}")
+
+
+def act(thought: str, tool: str, **args: Any) -> str:
+    return json.dumps({"thought": thought, "tool": tool, "args": args})
+
+
+def write_goals(out: Path, train: int, held_out: int) -> None:
+    files = {
+        "goals.jsonl": [row for row, _ in tasks([NEW], train, "train")],
+        "older.jsonl": [row for row, _ in tasks(OLD, 2 * train, "older")],
+        "suite.jsonl": [row for row, _ in tasks([NEW, *OLD], 4 * held_out, "heldout")],
+    }
+    for name, rows in files.items():
+        (out / name).write_text("".join(json.dumps(as_data(row)) + "\n" for row in rows), encoding="utf-8")
+        print(f"{out / name}: {len(rows)} goals")
+
+
+def as_data(row: GoalRow) -> dict[str, Any]:
+    budget = {"steps": BUDGET.steps, "tokens": BUDGET.tokens, "action_tokens": BUDGET.action_tokens}
+    goal = {"id": row.id, "goal": row.goal.text, "check": row.goal.check, "tags": list(row.goal.tags)}
+    return {**goal, "files": dict(row.files), "budget": budget}
+
+
+# --- the base ---------------------------------------------------------------------------------------------------
+
+
+def build_base(folder: Path, sessions: int, few: int, steps: int) -> None:
+    """A model that solves the old families, and has seen `few` sessions of the new one."""
+    began = time.monotonic()
+    lessons = [*tasks(OLD, sessions, "base"), *tasks([NEW], few, "few")]
+    size = build_tokenizer(
+        folder, [row.goal.text for row, _ in lessons], [a for _, actions in lessons for a in actions]
+    )
+    network = new_network(folder, size)
+    with tempfile.TemporaryDirectory(prefix="whetstone-base-") as place:
+        examples = taught(folder, lessons, Path(place))
+    print(f"{len(examples)} sessions, {time.monotonic() - began:.0f} s", flush=True)
+    train(network, examples, steps)
+    network.save_pretrained(folder)
+    count = sum(p.numel() for p in network.parameters())
+    print(f"{folder}: {count / 1e6:.2f} million parameters, {time.monotonic() - began:.0f} s")
+
+
+def build_tokenizer(folder: Path, goals: Sequence[str], actions: Sequence[str]) -> int:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1600, initial_alphabet=alphabet, show_progress=False)
+    compact = [json.dumps(json.loads(action), separators=(",", ":")) for action in actions]
+    text = [*goals, *compact, *(f'"{word}"' for word in WORDS * 20), *[system_text(tools="")] * 20]
+    tokenizer.train_from_iterator(text, trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return tokenizer.get_vocab_size()
+
+
+def new_network(folder: Path, vocabulary: int) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=vocabulary, **SIZES))
+    network.save_pretrained(folder)
+    return network
+
+
+def taught(base: Path, lessons: Sequence[tuple[GoalRow, list[str]]], place: Path) -> list[Example]:
+    """The lessons as sessions of the real runtime with its real tools, and those as token sequences."""
+    script = {row.id: actions for row, actions in lessons}
+    rows = [row for row, _ in lessons]
+    settings = settings_for(place, base)
+    results = run_rows(settings, rows, out=place / "out", in_flight=2, policy=lambda _, row: Scripted(script[row.id]))
+    failed = [result for result in results if not result.succeeded]
+    if failed:
+        raise SystemExit(f"a teacher failed: {failed[0]}")
+    loaded = load_model(str(base), dtype="fp32", cache=place / "cache")
+    encoder = SessionEncoder(loaded.tokenizer, loaded.lineage, logits=loaded.model.vocabulary, loss_on="actions")
+    assert Chat(loaded.tokenizer).end_id == loaded.tokenizer.eos_id
+    return [encoder.examples(read_session(place / "out" / result.journal))[0] for result in results]
+
+
+Scripted: Callable[[list[str]], ScriptedPolicy] = ScriptedPolicy
+
+
+def settings_for(place: Path, model: Path) -> Settings:
+    (place / "workspace").mkdir(parents=True, exist_ok=True)
+    flags = {
+        "model.name": str(model), "paths.workspace": str(place / "workspace"), "paths.data": str(place / "data"),
+        "paths.cache": str(place / "cache"), "sandbox.rung": "none", "memory.enabled": False,
+        "tools.enabled": TOOLS, "approval.mode": "auto",
+    }  # fmt: skip
+    return load_settings(flags, env={}, folder=place)
+
+
+def train(network: Any, examples: Sequence[Example], steps: int, batch: int = 24, rate: float = 2e-3) -> None:
+    """Plain training of all weights. The system turn, the same in all sessions, is computed once for a batch."""
+    import math
+
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import DynamicCache
+
+    shared = examples[0].shared
+    prefix = torch.tensor([examples[0].ids[:shared]])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
+    draw = random.Random(0)
+    batches: list[list[Example]] = []
+    began = time.monotonic()
+    for step in range(steps):
+        if not batches:  # sessions of about one length together, in a new order
+            mixed = sorted(draw.sample(list(examples), len(examples)), key=lambda e: len(e.ids) + draw.random() * 8)
+            batches = [mixed[at : at + batch] for at in range(0, len(mixed) - batch + 1, batch)]
+            draw.shuffle(batches)
+        chosen = batches.pop()
+        width = max(len(e.ids) for e in chosen) - shared
+        ids = torch.zeros(batch, width, dtype=torch.long)
+        labels = torch.full((batch, width), -100)
+        for row, example in enumerate(chosen):
+            own = torch.tensor(example.ids[shared:])
+            learned = torch.tensor(example.loss[shared:])
+            ids[row, : len(own)] = own
+            labels[row, : len(own)] = torch.where(learned, own, -100)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        with torch.autocast("cpu", torch.bfloat16):
+            cache = DynamicCache()
+            network.model(prefix, past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(batch)
+            hidden = network.model(ids, past_key_values=cache, use_cache=True).last_hidden_state
+            wanted = labels[:, 1:] != -100
+            logits = network.lm_head(hidden[:, :-1][wanted])
+        loss = cross_entropy(logits.float(), labels[:, 1:][wanted])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 99:
+            print(
+                f"step {step + 1} of {steps}, loss {loss.item():.3f}, {time.monotonic() - began:.0f} s,"
+                f" {time.process_time():.0f} s of processor time",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
