@@ -142,6 +142,40 @@ def export(
     print(f"adapter {entry.id} is in {out}", file=sys.stderr)
 
 
+def purge(
+    context: typer.Context,
+    session: Annotated[str, typer.Option("--session", metavar="ID", help="Whole id of the session to take out.")],
+    source: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Where the other sessions lie; default: here.")
+    ] = None,
+    no_rebuild: Annotated[bool, typer.Option("--no-rebuild", help="Remove, and train nothing.")] = False,
+    say: Annotated[bool, typer.Option("--dry-run", help="Only say what was trained on it.")] = False,
+    config: Config = None,
+) -> None:
+    """Take a session out of what was learned from it: remove those adapters, and train them without it."""
+    from agent.learning import purging
+    from agent.learning.sources import find_sources
+
+    chosen = chosen_in(context, config, False)
+    registry, settings = _registry(chosen), chosen.load()
+    found = purging.trained_on(registry, session)
+    for entry in found:
+        print(f"adapter {entry.id} ({entry.state}) was trained on it", file=sys.stderr)
+    if say:
+        return
+    with tempfile.TemporaryDirectory(prefix="whetstone-purge-") as folder:
+        done = purging.purge(
+            registry,
+            session,
+            base=None if no_rebuild or not found else _base(chosen),
+            sources=find_sources(settings.sessions_folder(), source or ()),
+            out=Path(folder),
+        )
+    for each in done:
+        new = f"; {each.rebuilt} is trained without it, judge it with `gate`" if each.rebuilt else ""
+        print(f"adapter {each.id} is removed{' and was in use' if each.was_in_use else ''}{new}", file=sys.stderr)
+
+
 def _registry(chosen: Chosen) -> Registry:
     from agent.learning.adapters import Registry
 

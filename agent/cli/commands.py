@@ -61,7 +61,7 @@ def build() -> TyperGroup:
     registry.command("rm")(adapters.remove)
     for command in (adapters.show, adapters.diff, adapters.add, adapters.promote, adapters.rollback):
         registry.command()(command)
-    for command in (adapters.merge, adapters.ensemble, adapters.export):
+    for command in (adapters.merge, adapters.ensemble, adapters.export, adapters.purge):
         registry.command()(command)
     app.add_typer(registry, name="adapters")
     app.command()(batches.batch)

@@ -1,0 +1,110 @@
+"""Takes a session out of everything that was learned from it: names the adapters, removes them, trains them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.engine.ensemble import ENSEMBLE
+from agent.engine.models import LoadedModel
+from agent.journal import Session
+from agent.learning.adapters import Entry, Registry
+from agent.learning.dataset import build_dataset, read_examples
+from agent.learning.examples import Example
+from agent.learning.filters import Filters
+from agent.learning.learner import Base
+from agent.learning.recipe import Recipe
+from agent.learning.sequences import SessionEncoder
+from agent.learning.trainer import train
+from agent.types import WhetstoneError
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What became of one adapter: whether it was in use, and the candidate that takes its place, if there is one."""
+
+    id: str
+    was_in_use: bool
+    rebuilt: str = ""
+
+
+def trained_on(registry: Registry, session: str) -> list[Entry]:
+    """The adapters that learned from a session, also by way of others that they were made of."""
+    return [entry for entry in registry.entries() if session in entry.sessions]
+
+
+def purge(
+    registry: Registry,
+    session: str,
+    *,
+    base: LoadedModel | None = None,
+    sources: Iterable[Path | Session] = (),
+    out: Path | None = None,
+) -> list[Purged]:
+    """Take every adapter that learned from `session` out of use and remove it; with `base`, train it without.
+
+    `sources` are where its other sessions lie, `out` is where datasets and adapters are made. Adapters made of others
+    (merges, ensembles) are removed and not made again. A rebuilt adapter is a candidate that the gate has to pass.
+    Raises WhetstoneError, before anything is removed, if a session that is needed is gone or was changed.
+    """
+    found = trained_on(registry, session)
+    if not found:
+        raise WhetstoneError(f"no adapter was trained on session {session}: `adapters show` names the sessions of one")
+    at = {source.id if isinstance(source, Session) else source.stem: source for source in sources}
+    again: dict[str, Path] = {}
+    if base is not None and out is not None:
+        for entry in found:
+            if entry.lineage == base.lineage and not entry.card.get("parents"):
+                again[entry.id] = _trained_again(entry, session, base, at, out / entry.id)
+    purged: list[Purged] = []
+    for entry in [*(e for e in found if (e.folder / ENSEMBLE).is_file()), *(e for e in found if _is_one(e))]:
+        in_use = entry.state == "promoted"
+        while (current := registry.promoted(entry.lineage)) is not None and current.id == entry.id:
+            registry.rollback(entry.lineage)
+        registry.remove(entry.id, reason=f"purged of session {session}")
+        new = ""
+        if entry.id in again:
+            new = registry.add(again[entry.id], rebuilt_from=entry.id).id
+        purged.append(Purged(entry.id, in_use, new))
+    return purged
+
+
+def _is_one(entry: Entry) -> bool:
+    return not (entry.folder / ENSEMBLE).is_file()
+
+
+def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[str, Path | Session], out: Path) -> Path:
+    encoder = SessionEncoder(
+        base.tokenizer, base.lineage, logits=base.model.vocabulary, loss_on=entry.card.get("loss_on", "sampled")
+    )
+    used: Mapping[str, list[list[str]]] = entry.card.get("sessions") or {}
+    sources = {name: _examples(rows, without, encoder, at, out / name) for name, rows in used.items()}
+    if not sources.get("task"):
+        raise WhetstoneError(f"adapter {entry.id} learned from this session alone: nothing is left to train it on")
+    card: dict[str, Any] = dict(entry.card.get("recipe") or {})
+    train(Base.of(base), sources["task"], Recipe.of(card), out / "adapter", replay=sources.get("replay", ()))
+    return out / "adapter"
+
+
+def _examples(
+    rows: Iterable[list[str]], without: str, encoder: SessionEncoder, at: Mapping[str, Path | Session], out: Path
+) -> list[Example]:
+    wanted = {name: digest for name, digest in rows if name != without}
+    missing = sorted(set(wanted) - set(at))
+    if missing:
+        raise WhetstoneError(
+            f"{len(missing)} of the sessions it learned from are not there ({missing[0]}): name the folders they lie in"
+        )
+    if not wanted:
+        return []
+    everything = Filters(
+        include=("verified", "unverified", "failed"), per_goal=len(wanted), near_duplicate=2.0, tainted=True
+    )
+    build_dataset([at[name] for name in wanted], out, encoder, filters=everything)
+    examples = read_examples(out)
+    changed = [example.session for example in examples if wanted[example.session] != example.digest]
+    if changed:
+        raise WhetstoneError(f"session {changed[0]} is not what it was when the adapter was trained: restore it")
+    return examples
