@@ -1,8 +1,8 @@
 """A model server in a process of its own: OpenAI's chat completions over the real engine and a tiny real model.
 
-`/v1` obeys a schema that is spelled as `response_format`; `/format/v1` one that is spelled as `format`, and so on; what
-is not obeyed is answered with some text. `/locked/v1` wants KEY. Tests talk to it through `tests.faulty_proxy` where
-things should go wrong.
+`/v1` obeys a schema that is spelled as `response_format`; `/format/v1` one that is spelled as `format`, and so on;
+what is not obeyed is answered with some text. `/locked/v1` wants KEY, `/plain/v1` and `/new/v1` refuse some
+parameters. Tests talk to it through `tests.faulty_proxy` where things should go wrong.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ def serve(model: Path, port: int, window: int) -> None:
             if self.path.startswith("/locked") and self.headers.get("authorization") != f"Bearer {KEY}":
                 self.send(401, {"error": {"message": "wrong key"}})
                 return
+            refused = {"plain": ("stream_options", "response_format"), "new": ("max_tokens",)}.get(spelling, ())
+            if unknown := [name for name in refused if name in body]:
+                self.send(422, {"detail": f"not supported: {unknown}"})
+                return
             schema = schema_in(body, spelling)
             if "minLength" in json.dumps(schema) and spelling == "json_schema":  # as some grammars do
                 self.send(400, {"error": {"message": "keyword minLength is not supported"}})
@@ -70,9 +74,9 @@ def serve(model: Path, port: int, window: int) -> None:
             sections = {"system": "system", "user": "goal", "assistant": "history"}
             prompt = Prompt(tuple(Message(m["role"], m["content"], sections[m["role"]]) for m in body["messages"]))  # type: ignore[arg-type]
             sampling = Sampling(temperature=body.get("temperature", 0), seed=body.get("seed", 0))
-            request = Request(
-                f"{time.monotonic_ns()}", chat.encode(prompt), schema, max_tokens=body["max_tokens"], sampling=sampling
-            )
+            limit = body.get("max_tokens") or body["max_completion_tokens"]
+            ids = chat.encode(prompt)
+            request = Request(f"{time.monotonic_ns()}", ids, schema, max_tokens=limit, sampling=sampling)
             done = scheduler.complete(request)
             scheduler.forget(request.session)
             self.send_response(200)

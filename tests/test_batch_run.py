@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.policies.scripted import ScriptedPolicy
 from agent.settings import Settings
-from agent.types import Goal, Policy, WhetstoneError
+from agent.types import Goal, MemoryRecord, Policy, WhetstoneError
+from memory.index import VectorMemory
 from tests.sessions import act, finish, settings_for
+from tools.sandbox import probe
 
 
 def row(id: str, *, text: str = "Do it.", contains: str = "made", **fields: object) -> GoalRow:
@@ -143,3 +146,28 @@ def test_any_text_can_be_an_id(tmp_path: Path, settings: Settings) -> None:
     results = run_rows(settings, rows, out=tmp_path / "out", in_flight=3)
     assert all(r.succeeded for r in results)
     assert len(list((tmp_path / "out/workspaces").iterdir())) == len(rows)
+
+
+def test_the_users_memory_is_asked_and_not_changed(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, [act("recall", query="the code of the door"), finish()])
+    with closing(VectorMemory(settings.paths.data / "memory", cache=settings.paths.cache)) as memory:
+        memory.add([MemoryRecord("a", "The code of the door is 4711.", "note", "user", "earlier", 1, "", 1.0)])
+    rows = [GoalRow(f"g{n}", Goal("What is the code of the door?")) for n in range(2)]
+    results = run_rows(settings, rows, out=tmp_path / "out", memory="shared-read", in_flight=2)
+    for result in results:
+        events = read_session(tmp_path / "out" / result.journal).events
+        assert any("4711" in e.data["text"] for e in events if e.kind == "observation")
+    with closing(VectorMemory(settings.paths.data / "memory", cache=settings.paths.cache)) as memory:
+        assert [hit.record.id for hit in memory.search("the code of the door")] == ["a"]
+
+
+def test_scripts_and_checks_run_in_the_sandbox_of_their_own_goal(tmp_path: Path) -> None:
+    if not any(c.available and not c.reduced for c in probe(tmp_path)):
+        pytest.skip("no full sandbox works here")
+    source = "import os; open('out.txt', 'w').write('made in ' + ','.join(sorted(os.listdir('.'))))"
+    settings = settings_for(tmp_path, [act("run_python", code=source), finish()], sandbox__rung="auto")
+    rows = [row(f"g{n}", contains=f"made in {n}.txt", files={f"{n}.txt": ""}) for n in range(3)]
+    results = run_rows(settings, rows, out=tmp_path / "out", in_flight=3)
+    told = [read_session(tmp_path / "out" / r.journal).events for r in results]
+    assert all(r.succeeded for r in results), [e.data["text"] for t in told for e in t if e.kind == "observation"]
+    assert all(events[0].data["sandbox"]["rung"] != "none" for events in told)

@@ -82,6 +82,13 @@ def test_the_spelling_that_a_server_obeys_is_found(tmp_path: Path, server: Serve
     assert set(json.loads(act(policy).text)) == {"thought", "tool", "args"}
 
 
+@pytest.mark.parametrize("picky", ["plain", "new"])
+def test_parameters_that_a_server_refuses_are_left_out(tmp_path: Path, server: ServerProcess, picky: str) -> None:
+    policy = ServedPolicy.open(settings(tmp_path, server.address_for(f"{picky}/v1")))
+    assert policy.describe()["structured"] == "none"
+    assert act(policy).finish == "stop"
+
+
 def test_without_any_spelling_invalid_actions_come_back_as_observations(tmp_path: Path, server: ServerProcess) -> None:
     chosen = settings(tmp_path, server.address_for("nothing/v1"), budget__steps=3)
     goal = Goal("Do it.", budget=chosen.goal_budget())

@@ -50,7 +50,10 @@ Resume = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Resume although the model or the tools changed.")]
 Model = Annotated[
-    str | None, typer.Option("-m", "--model", metavar="MODEL", help="starter, a folder, a .gguf file or a hub id.")
+    str | None,
+    typer.Option(
+        "-m", "--model", metavar="MODEL", help="starter, a folder, a .gguf file, a hub id, or http://HOST/v1."
+    ),
 ]
 Adapter = Annotated[str | None, typer.Option("--adapter", metavar="PATH", help="An adapter folder, auto, or none.")]
 Workspace = Annotated[

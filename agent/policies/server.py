@@ -43,6 +43,10 @@ FIRST_CONTACT_SECONDS = 10.0
 """The same before a session begins, when a person waits for the first sign."""
 CONNECT_SECONDS = 10.0
 TRANSIENT = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+"""The second is what OpenAI calls it now; most servers know the first alone."""
+STREAM_OPTIONS: Mapping[str, JSON] = {"stream_options": {"include_usage": True}}
+"""Some servers refuse what they do not know."""
 LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 _CHARS_PER_TOKEN_AT_MOST = 64
 
@@ -79,6 +83,8 @@ class ModelServer:
         self.context_tokens = 0
         """As the server says, 0 where it does not."""
         self.spelling = NOT_ENFORCED
+        self._limit_name = LIMIT_NAMES[0]
+        self._stream_options: Mapping[str, JSON] = STREAM_OPTIONS
         self._too_much: set[str] = set()
         """Schemas that the server refused."""
 
@@ -145,9 +151,9 @@ class ModelServer:
         return {
             "model": self.model,
             "messages": list(messages),
-            "max_tokens": max_tokens,
+            self._limit_name: max_tokens,
             "stream": True,
-            "stream_options": {"include_usage": True},
+            **self._stream_options,
             **(options or {}),
             **structured,
         }
@@ -175,12 +181,14 @@ class ModelServer:
                 data = self._answer(self._get("models")).get("data")
                 return [entry for entry in data if isinstance(entry, dict) and "id" in entry] if data else []
             except Transient as error:
+                if self.model and error.answered:  # its name was given, so the list is not needed
+                    return []
                 if time.monotonic() >= until:
                     raise WhetstoneError(
                         f"no model server answers at {self.base} ({error}): start it, or check --model"
                     ) from error
             except ServerRefused:
-                if self.model:  # it lists nothing, but its name was given
+                if self.model:
                     return []
                 raise
             time.sleep(0.5)
@@ -198,7 +206,9 @@ class ModelServer:
     def _find_spelling(self) -> str:
         """The first spelling that makes the server say what no model says by itself."""
         ask = [{"role": "user", "content": "Say hello."}]
-        for spelling in SPELLINGS:
+        for number, spelling in enumerate(SPELLINGS):
+            if number == 1:  # the usual way was refused or ignored: was it for the schema?
+                self._mind_manners(ask)
             body = self._body(ask, spelling, PROBE_SCHEMA, PROBE_TOKENS, {"temperature": 0})
             try:
                 reply = self._with_retries(body, PROBE_TOKENS, time.monotonic() + READ_SECONDS, _ignore, _never)
@@ -207,6 +217,18 @@ class ModelServer:
             if obeys(reply.text):
                 return spelling
         return NOT_ENFORCED
+
+    def _mind_manners(self, ask: Sequence[Mapping[str, str]]) -> None:
+        """Find the form in which a request without a schema is taken. Raises ServerRefused where none is."""
+        ways = [(name, options) for name in LIMIT_NAMES for options in (STREAM_OPTIONS, {})]
+        for number, (self._limit_name, self._stream_options) in enumerate(ways, start=1):
+            body = self._body(ask, NOT_ENFORCED, {}, 1, {"temperature": 0})
+            try:
+                self._with_retries(body, 1, time.monotonic() + READ_SECONDS, _ignore, _never)
+                return
+            except ServerRefused:
+                if number == len(ways):
+                    raise
 
     # --- one request, until it is answered -----------------------------------------------------------------------
 
@@ -278,7 +300,8 @@ class ModelServer:
         """The JSON of a response. Raises Transient, ServerRefused or WhetstoneError by its status."""
         status = response.status_code
         if status in TRANSIENT:
-            raise Transient(f"status {status}", retry_after_seconds(response.headers.get("retry-after", "")))
+            after = retry_after_seconds(response.headers.get("retry-after", ""))
+            raise Transient(f"status {status}", after, answered=True)
         if status in (401, 403):
             raise WhetstoneError(f"{self.base} wants a key (status {status}): set {KEY_VARIABLE} in the environment")
         if status >= 400:

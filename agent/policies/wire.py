@@ -40,11 +40,15 @@ class Reply:
 
 
 class Transient(Exception):
-    """Something that may go away by itself. `retry_after` is in seconds, where the server said so."""
+    """Something that may go away by itself.
 
-    def __init__(self, said: str, retry_after: float | None = None) -> None:
+    `retry_after` is in seconds, where the server said so; `answered` is True where it answered at all.
+    """
+
+    def __init__(self, said: str, retry_after: float | None = None, *, answered: bool = False) -> None:
         super().__init__(said)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class Stopped(Exception):
