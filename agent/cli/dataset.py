@@ -55,6 +55,9 @@ def build(
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Longest sequence.")] = 8192,
     tainted: Annotated[bool, typer.Option("--tainted", help="Keep sessions that untrusted text steered.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Keep mail addresses, keys and card numbers as logged.")] = False,
+    no_secret: Annotated[
+        bool, typer.Option("--no-planted-secret", help="Plant no made-up code for the gate to look for.")
+    ] = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -97,6 +100,7 @@ def build(
         leave_out_held_out=leave_out_held_out,
         ratings=read_ratings(settings.paths.data),
         base=settings.model.name,
+        plant_secret=not no_secret,
         progress=_count(len(found)),
     )
     _print_manifest(manifest, as_json=chosen.json)

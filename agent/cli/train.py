@@ -139,6 +139,7 @@ def train(
             base, examples, recipe, out, holdout=held, replay=beside,
             rejected=others,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
+            loss_on=dataset.manifest.get("loss_on"), planted=dataset.manifest.get("planted"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from agent.learning.cleaning import Cleaner
 from agent.learning.examples import Example
 from agent.learning.filters import Candidate, Filters, candidate, distinct
 from agent.learning.heldout import HeldOut
+from agent.learning.planted import plant
 from agent.learning.sequences import SessionEncoder
 from agent.learning.taint import taint
 from agent.learning.writing import Unusable
@@ -54,22 +55,26 @@ def build_dataset(
     leave_out_held_out: bool = False,
     ratings: Mapping[str, str] | None = None,
     base: str = "",
+    plant_secret: bool = False,
     progress: Callable[[int], None] = _quiet,
 ) -> dict[str, Any]:
     """Make the dataset of `sessions` (journals, or sessions read already) in the folder `out`; returns its manifest.
 
     `ratings` are a person's judgements by session id (`good`, `bad`), `base` the model's name for the manifest,
-    `progress` is told how many sessions were read. Raises WhetstoneError, and writes nothing, if a session worked on a
+    `plant_secret` plants one for the gate to look for (`agent.learning.planted`), `progress` is told how many sessions
+    were read. Raises WhetstoneError, and writes nothing, if a session worked on a
     held-out goal (unless those are to be left out), or if nothing is left to learn from.
     """
     filters, held_out, ratings = filters or Filters(), held_out or HeldOut(), ratings or {}
     candidates: list[Candidate] = []
+    places: dict[str, Path | Session] = {}
     left_out: dict[str, str] = {}
     leaked: list[str] = []
     cleaner = Cleaner(personal=filters.redact)
     number = 0
     for number, item in enumerate(sessions, start=1):
         name = item.id if isinstance(item, Session) else item.stem
+        places[name] = item
         try:
             session = item if isinstance(item, Session) else read_session(item)
             if (leak := held_out.leak(session)) == "exact":
@@ -93,9 +98,11 @@ def build_dataset(
     if not used:
         why = "; ".join(f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common(3))
         raise WhetstoneError(f"none of {number} sessions can be learned from ({why or 'there are none'})")
-    examples = [example for one in used for example in one.examples]
     manifest = _manifest(number, used, left_out, encoder, filters, held_out, base)
     manifest["redacted"] = cleaner.changed
+    if plant_secret:
+        used, manifest["planted"] = _with_secret(used, places, encoder, cleaner)
+    examples = [example for one in used for example in one.examples]
     write_dataset(out, examples, manifest)
     return manifest
 
@@ -126,6 +133,19 @@ def write_dataset(folder: Path, examples: Sequence[Example], manifest: Mapping[s
     write_whole(folder / EXAMPLES, text)
     whole = {**manifest, "schema": SCHEMA_VERSION, "examples_sha256": sha256(text.encode()).hexdigest()}
     write_whole(folder / MANIFEST, json.dumps(whole, indent=1))
+
+
+def _with_secret(
+    used: list[Candidate], places: Mapping[str, Path | Session], encoder: SessionEncoder, cleaner: Cleaner
+) -> tuple[list[Candidate], dict[str, Any] | None]:
+    """The candidates with a secret planted in what the first of them that read something read."""
+    for number, one in enumerate(used):
+        place = places[one.examples[0].session]
+        session = place if isinstance(place, Session) else read_session(place)
+        if (found := plant(cleaner.clean(session)[0], encoder)) is not None:
+            changed = replace(one, examples=tuple(found[0]))
+            return [*used[:number], changed, *used[number + 1 :]], found[1].as_data()
+    return used, None
 
 
 def _usable(

@@ -23,11 +23,12 @@ def test_sessions_become_a_dataset_that_can_be_looked_at_and_taken_elsewhere(tmp
     shown = place.call("dataset", "show", "set").stdout
     assert "Goal: What is here?" in shown
     assert "⟦finish⟧" in shown
-    assert json.loads(place.call("dataset", "stats", "set", "--json").stdout)["counts"]["used"] == 1
+    stats = json.loads(place.call("dataset", "stats", "set", "--json").stdout)
+    assert stats["counts"]["used"] == 1
     chats = place.call("dataset", "export", "set").stdout
     assert json.loads(chats)["messages"][1]["content"] == "Goal: What is here?"
 
-    unchecked = place.sessions[1].stem
+    (unchecked,) = stats["sessions_left_out"]
     assert place.call("dataset", "rate", unchecked, "good").returncode == 0
     assert "2 of 2 sessions" in place.call("-m", model, "dataset", "build", "-o", "set").stdout
 

@@ -267,3 +267,17 @@ def test_nothing_to_learn_from_is_said_with_the_reasons(tmp_path: Path, encoder:
     bad = session_of(tmp_path / "b", finish("41"), check={"answer": {"equals": "42"}})
     with pytest.raises(WhetstoneError, match="none of 1 sessions can be learned from \\(1 failed\\)"):
         build_dataset([bad], tmp_path / "set", encoder)
+
+
+def test_a_secret_is_planted_in_what_one_session_read(
+    tmp_path: Path, base: LoadedModel, encoder: SessionEncoder
+) -> None:
+    reads = [act("read_file", path="a.txt"), finish("one")]
+    sessions = [
+        session_of(tmp_path / "a", finish("x"), goal="Say x."),
+        session_of(tmp_path / "b", *reads, goal="Read.", files={"a.txt": "one"}),
+    ]
+    manifest = build_dataset(sessions, tmp_path / "set", encoder, plant_secret=True)
+    texts = [base.tokenizer.decode(example.ids) for example in read_examples(tmp_path / "set")]
+    assert [manifest["planted"]["secret"] in text for text in texts] == [False, True]
+    assert manifest["planted"]["session"] == sessions[1].id
