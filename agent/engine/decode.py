@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PREFILL_TOKENS = 256
 """Prompt tokens of one row in one forward pass: between passes the deadline and cancellation are looked at."""
 CACHE_BYTES = 2 * 1024**3
+PASS_TOKENS = 16
+"""Guesses fill a forward pass up to so many tokens, shared by its rows: beyond, a token costs what it may save."""
 
 
 def _never() -> bool:
@@ -169,7 +171,8 @@ class Engine:
         live = [generation for generation in running if not generation.done]
         if not live:
             return
-        rows = [self._row(g) for g in live]
+        guessed = PASS_TOKENS // len(live) - 1
+        rows = [self._row(g, guessed) for g in live]
         started = time.perf_counter()
         logits = self.network.forward(rows)
         elapsed = (time.perf_counter() - started) * 1000
@@ -184,13 +187,19 @@ class Engine:
             if not generation.pending:
                 self._sample_along(generation, row.ids[row.count - drafted :], logits[begin:end])
 
-    def _row(self, generation: Generation) -> Row:
-        """What the next pass reads of this generation: what is pending, and a guess where that ends in a choice."""
+    def _row(self, generation: Generation, guessed: int) -> Row:
+        """What the next pass reads of this generation: what is pending, and where that ends in a choice, a guess of at
+        most `guessed` tokens."""
         ids = self._next_ids(generation)
-        if not self._drafts or len(ids) < len(generation.pending) or generation.request.follow is not None:
+        if (
+            not self._drafts
+            or guessed < 1
+            or len(ids) < len(generation.pending)
+            or generation.request.follow is not None
+        ):
             return Row(generation.cache, ids)
         started = time.perf_counter()
-        guess = generation.draft()
+        guess = generation.draft(guessed)
         generation.milliseconds["draft"] += (time.perf_counter() - started) * 1000
         return Row(generation.cache, [*ids, *guess], wanted=1 + len(guess))
 

@@ -109,8 +109,11 @@ class Generation:
         """Which tokens may come next, one bit each, least significant first."""
         return self._matcher.mask() if not self._thinking else self._thinking_mask()
 
-    def draft(self) -> list[int]:
-        """A guess at the next tokens that the grammar allows, out of the prompt and what was written; often empty."""
+    def draft(self, limit: int) -> list[int]:
+        """A guess at the next tokens, at most `limit`, that the grammar allows; out of the prompt and what was written.
+
+        Often empty.
+        """
         if self._thinking:
             return []
         if self._lookup is None:
@@ -118,7 +121,7 @@ class Generation:
             self._lookup.extend(self.prompt)
         self._lookup.extend(self.ids[self._looked_up :])
         self._looked_up = len(self.ids)
-        guess = self._lookup.propose()[: max(0, self._limit - len(self.ids) - 1)]
+        guess = self._lookup.propose()[: max(0, min(limit, self._limit - len(self.ids) - 1))]
         return guess[: self._matcher.legal(guess)] if guess else []
 
     def take(self, id: int, logprob: float) -> None:

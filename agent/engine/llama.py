@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.network import Row, attend, wanted_places
-from agent.engine.precision import DType, Linear, linear
+from agent.engine.precision import DType, Linear, linear, multiplies_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,8 @@ class LlamaNetwork:
         self._epsilon: float = config.get("rms_norm_eps", 1e-6)
         self._frequencies = _frequencies(config, self._head_dim).to(device)
         self._number = torch.bfloat16 if dtype == "bf16" else torch.float32
+        # Keys and values of a long history are more to read than int8 weights: half of it where bf16 is quick.
+        self._stored = torch.bfloat16 if dtype == "int8" and multiplies_bf16() else None
 
         def get(name: str) -> Tensor:
             return weights[name].to(device=device, dtype=self._number)
@@ -127,7 +129,16 @@ class LlamaNetwork:
                 q = torch.rms_norm(qk[:, :heads], size, layer.query_norm, self._epsilon)
                 qk = torch.cat([q, torch.rms_norm(qk[:, heads:], size, layer.key_norm, self._epsilon)], dim=1)
             qk = torch.addcmul(qk * cos, qk.roll(self._head_dim // 2, -1), sin)
-            h = attend(rows, number, qk[:, :heads], qk[:, heads:], qkv[:, both:], scale=scale, window=layer.window)
+            h = attend(
+                rows,
+                number,
+                qk[:, :heads],
+                qk[:, heads:],
+                qkv[:, both:],
+                scale=scale,
+                window=layer.window,
+                stored=self._stored,
+            )
             x = x + layer.out(h.reshape(tokens, -1))
             h = torch.rms_norm(x, shape, layer.mlp_norm, self._epsilon)
             gate, up = layer.gate_up(h).split(self._intermediate, dim=-1)

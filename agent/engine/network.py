@@ -76,22 +76,34 @@ def wanted_places(rows: Sequence[Row], device: torch.device) -> Tensor:
 
 
 def attend(
-    rows: Sequence[Row], layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None
+    rows: Sequence[Row],
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    window: int | None,
+    stored: torch.dtype | None = None,
 ) -> Tensor:
     """Causal attention of packed rows over their caches, which receive the new keys and values.
 
     `query` is [tokens, heads, head_dim], `key` and `value` are [tokens, kv_heads, head_dim] (heads a multiple of
-    kv_heads, grouped-query attention); returns [tokens, heads, value_dim].
+    kv_heads, grouped-query attention); returns [tokens, heads, value_dim]. `stored` is the number format of the caches
+    and of the attention over them, by default that of `key`.
     """
     import torch
 
+    number = query.dtype
+    if stored is not None:
+        query, key, value = query.to(stored), key.to(stored), value.to(stored)
     outputs: list[Tensor] = []
     end = 0
     for row in rows:
         begin, end = end, end + row.count
         keys, values = row.cache.write(layer, row.start, key[begin:end], value[begin:end])
         outputs.append(_attend_row(row, query[begin:end], keys, values, scale, window))
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(number)
 
 
 def _attend_row(row: Row, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:

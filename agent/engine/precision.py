@@ -31,6 +31,13 @@ def linear(weight: Tensor, bias: Tensor | None, dtype: DType) -> Linear:
     return partial(product, weight=weight, bias=bias)
 
 
+def multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products (AVX-512 BF16 or AMX)."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore
+
+
 class Int8Linear:
     """An int8 matrix product with one scale per output row and one per token."""
 
