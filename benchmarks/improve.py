@@ -4,10 +4,10 @@
     python -m benchmarks.improve goals -o DIR         # writes goals.jsonl, older.jsonl and suite.jsonl
     python -m agent -m DIR/base improve DIR/goals.jsonl --held-out DIR/suite.jsonl --older DIR/older.jsonl -o RUN
 
-The base is a Llama of about a million parameters with a tokenizer of its own, trained from nothing on sessions of
-three families (say a word, write it to a file, read it from a file) and on a few of a fourth (copy a file), which is
-the one to be learned: it takes three steps, each of which the base knows from another family. `docs/learning.md` says
-what came of it.
+The base is a Llama of less than a million parameters with a tokenizer of its own, trained from nothing on sessions of
+three families (say a word, write it to a file, read it from a file) and of a fourth, to copy a file, which it mostly
+saw done wrong: four times in five its teacher wrote to the wrong file, wrote the wrong word, or only told what the
+file says. That family is the one to be learned. `docs/learning.md` says what came of it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from agent.engine.chat import Chat
 from agent.engine.models import load_model
 from agent.goalfile import GoalRow
 from agent.journal import read_session
+from agent.learning.dataset import read_examples, write_dataset
 from agent.learning.examples import Example
 from agent.learning.sequences import SessionEncoder
 from agent.policies.scripted import ScriptedPolicy
@@ -33,16 +34,13 @@ from agent.settings import Settings, load_settings
 from agent.types import Budget, Goal
 from prompts import system_text
 
-WORDS = """amber anchor apple arrow autumn badge bamboo basket beacon birch blossom bottle branch bridge bronze brook
-butter button cabin camel candle canoe canvas carpet castle cedar cellar cherry chimney cinder circle clover coast
-cobalt comet copper coral cotton cradle crane crystal curtain daisy desert dolphin dragon eagle ember engine falcon
-feather fern fiddle flint forest fossil fountain fox garden garlic ginger glacier goblet granite grape gravel hammer
-harbor hazel helmet heron honey indigo island ivory jacket jasmine jungle kettle ladder lagoon lantern lemon lilac
-linen lizard lotus maple marble meadow mirror mosaic needle nutmeg oasis olive onyx orchid otter paddle panther pebble
-pepper pigeon pillow planet plum pocket pond poppy prairie quartz rabbit raven ribbon river rocket saddle saffron
-salmon sapphire shadow silver sparrow spiral summit sunset temple thistle thunder ticket timber topaz tulip tunnel
-valley velvet violet walnut willow window winter zephyr""".split()
+WORDS = (
+    "amber", "birch", "canoe", "daisy", "ember", "fox", "ginger", "heron", "indigo", "jasmine", "kettle", "lotus",
+    "maple", "onyx", "poppy", "raven",
+)  # fmt: skip
 OLD, NEW = ("say", "write", "read"), "copy"
+RIGHT = 0.2
+"""Share of the lessons of the new family that are right."""
 BUDGET = Budget(steps=5, tokens=400, action_tokens=120)
 TOOLS = ["read_file", "write_file", "finish"]
 TEMPLATE = (
@@ -51,7 +49,7 @@ TEMPLATE = (
 )
 SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 SIZES = {
-    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 4, "max_position_embeddings": 2048, "tie_word_embeddings": True,
 }  # fmt: skip
 
@@ -60,15 +58,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("base", "goals"))
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--sessions", type=int, default=900, help="of the three old families")
-    parser.add_argument("--few", type=int, default=6, help="sessions of the new family that the base sees")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--train-goals", type=int, default=60)
-    parser.add_argument("--held-out", type=int, default=120, help="of the new family, and as many of each old one")
+    parser.add_argument("--sessions", type=int, default=450, help="of the three old families")
+    parser.add_argument("--sloppy", type=int, default=150, help="of the new family, mostly done wrong")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--train-goals", type=int, default=40)
+    parser.add_argument("--held-out", type=int, default=80, help="of the new family, and as many of each old one")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.what == "base":
-        build_base(chosen.out / "base", chosen.sessions, chosen.few, chosen.steps)
+        build_base(chosen.out / "base", chosen.sessions, chosen.sloppy, chosen.steps)
     else:
         write_goals(chosen.out, chosen.train_goals, chosen.held_out)
 
@@ -106,6 +104,20 @@ def task(family: str, draw: random.Random, id: str) -> tuple[GoalRow, list[str]]
     return GoalRow(id, Goal(text, check, budget=BUDGET, tags=(f"family:{family}",)), files), actions
 
 
+def spoiled(actions: list[str], row: GoalRow, draw: random.Random) -> list[str]:
+    """The actions of a copy, gone wrong in one of three ways."""
+    path = next(iter(row.files))
+    read, write, done = actions
+    args = json.loads(write)["args"]
+    return draw.choice(
+        (
+            [read, act("I write it.", "write_file", path=path, content=args["content"]), done],
+            [read, act("I write it.", "write_file", path=args["path"], content=draw.choice(WORDS)), done],
+            [read, act("I say it.", "finish", answer=args["content"])],
+        )
+    )
+
+
 def tasks(families: Sequence[str], count: int, seed: str) -> Iterator[tuple[GoalRow, list[str]]]:
     """`count` different goals, the families in turn; other seeds give others."""
     draw = random.Random(seed)
@@ -137,16 +149,22 @@ def as_data(row: GoalRow) -> dict[str, Any]:
 # --- the base ---------------------------------------------------------------------------------------------------
 
 
-def build_base(folder: Path, sessions: int, few: int, steps: int) -> None:
-    """A model that solves the old families, and has seen `few` sessions of the new one."""
+def build_base(folder: Path, sessions: int, sloppy: int, steps: int) -> None:
+    """A model that solves the old families, and has seen `sloppy` sessions of the new one, most of them wrong."""
     began = time.monotonic()
-    lessons = [*tasks(OLD, sessions, "base"), *tasks([NEW], few, "few")]
+    wrong = random.Random("wrong")
+    lessons = [*tasks(OLD, sessions, "base")]
+    for row, actions in tasks([NEW], sloppy, "sloppy"):
+        right = wrong.random() < RIGHT
+        lessons.append((row, actions if right else spoiled(actions, row, wrong)))
     size = build_tokenizer(
         folder, [row.goal.text for row, _ in lessons], [a for _, actions in lessons for a in actions]
     )
     network = new_network(folder, size)
-    with tempfile.TemporaryDirectory(prefix="whetstone-base-") as place:
-        examples = taught(folder, lessons, Path(place))
+    if not (folder / "lessons" / "manifest.json").is_file():
+        with tempfile.TemporaryDirectory(prefix="whetstone-base-") as place:
+            write_dataset(folder / "lessons", taught(folder, lessons, Path(place)), {"counts": {}})
+    examples = read_examples(folder / "lessons")
     print(f"{len(examples)} sessions, {time.monotonic() - began:.0f} s", flush=True)
     train(network, examples, steps)
     network.save_pretrained(folder)
@@ -189,7 +207,7 @@ def taught(base: Path, lessons: Sequence[tuple[GoalRow, list[str]]], place: Path
     rows = [row for row, _ in lessons]
     settings = settings_for(place, base)
     results = run_rows(settings, rows, out=place / "out", in_flight=2, policy=lambda _, row: Scripted(script[row.id]))
-    failed = [result for result in results if not result.succeeded]
+    failed = [result for result in results if not result.succeeded and result.family in OLD]
     if failed:
         raise SystemExit(f"a teacher failed: {failed[0]}")
     loaded = load_model(str(base), dtype="fp32", cache=place / "cache")
@@ -211,7 +229,7 @@ def settings_for(place: Path, model: Path) -> Settings:
     return load_settings(flags, env={}, folder=place)
 
 
-def train(network: Any, examples: Sequence[Example], steps: int, batch: int = 24, rate: float = 2e-3) -> None:
+def train(network: Any, examples: Sequence[Example], steps: int, batch: int = 16, rate: float = 3e-3) -> None:
     """Plain training of all weights. The system turn, the same in all sessions, is computed once for a batch."""
     import math
 
@@ -219,6 +237,7 @@ def train(network: Any, examples: Sequence[Example], steps: int, batch: int = 24
     from torch.nn.functional import cross_entropy
     from transformers import DynamicCache
 
+    network.set_attn_implementation("eager")  # on a CPU the backward pass of the fused one takes most of the time
     shared = examples[0].shared
     prefix = torch.tensor([examples[0].ids[:shared]])
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
@@ -240,7 +259,7 @@ def train(network: Any, examples: Sequence[Example], steps: int, batch: int = 24
             ids[row, : len(own)] = own
             labels[row, : len(own)] = torch.where(learned, own, -100)
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
         with torch.autocast("cpu", torch.bfloat16):
             cache = DynamicCache()
             network.model(prefix, past_key_values=cache, use_cache=True)
