@@ -22,7 +22,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,22 +160,23 @@ def _parameters(folder: Path) -> int:
     return count
 
 
-def part_batch(subject: Subject) -> None:
-    head("sessions at once, one step each")
+def part_batch(subject: Subject, *, drafts: bool) -> None:
+    head(f"sessions at once, one step each, {'with' if drafts else 'without'} guesses")
     one: float | None = None
     for count in (1, 2, 4, 8, 16):
-        engine = subject.engine()
+        engine = subject.engine(drafts=drafts)
         goals = [f"Goal: {GOAL} ({n})" for n in range(count)]
         requests = [
             subject.request(str(n), [Message("system", subject.system, "system"), Message("user", goal, "goal")])
             for n, goal in enumerate(goals)
         ]
-        engine.complete_many([replace(request, max_tokens=1) for request in requests])  # prompts are read before
+        for request in requests:  # prompts are read before: what is compared is writing
+            engine.complete(request)
         found: list[Completion] = []
         cost = cost_of(lambda e=engine, r=requests, f=found: f.extend(e.complete_many(r)))
-        rate = sum(c.usage.generated for c in found) / cost.wall
+        rate = sum(c.usage.generated for c in found) / cost.cpu
         one = one or rate
-        row(f"{count}", cost, None, f"{rate:6.1f} tokens/s, x{rate / one:.2f} of one session")
+        row(f"{count}", cost, None, f"{rate:6.1f} tokens a CPU second, x{rate / one:.2f} of one session")
 
 
 def part_off(subject: Subject, steps: int, options: argparse.Namespace) -> None:
@@ -239,7 +240,8 @@ def main() -> None:
     if "precision" in parts:
         part_precision(options)
     if "batch" in parts:
-        part_batch(subject)
+        part_batch(subject, drafts=False)
+        part_batch(subject, drafts=True)
     if "off" in parts:
         part_off(subject, options.steps, options)
     if "history" in parts:
