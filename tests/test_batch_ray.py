@@ -43,11 +43,22 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def second(cluster: Any) -> Iterator[Any]:
     """The second node of the cluster, for one test."""
-    node = cluster.add_node(**NODE)
+    node = _added(cluster)
     cluster.wait_for_nodes()
     yield node
     if node in cluster.worker_nodes:
         cluster.remove_node(node)
+
+
+def _added(cluster: Any, tries: int = 3) -> Any:
+    """A new node. Ray gives a node 30 seconds to start, which a busy machine may not keep to."""
+    for _ in range(tries - 1):
+        try:
+            return cluster.add_node(**NODE)
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return cluster.add_node(**NODE)
 
 
 def decoded(results: list[Result], out: Path) -> list[list[Any]]:
