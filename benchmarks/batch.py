@@ -143,7 +143,11 @@ def cpu_seconds() -> float:
 
 def in_process(arguments: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.batch", *arguments], stdout=subprocess.PIPE, text=True, check=True, env=os.environ
+        [sys.executable, "-m", "benchmarks.batch", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
