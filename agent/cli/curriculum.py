@@ -101,7 +101,8 @@ def _ids_in(goals: Path) -> list[str]:
             raise UsageError(f"Line {number} of {goals} is not a goal of the curriculum: {error!r}.") from error
         if task_named(id).row.goal.text != text:
             raise UsageError(
-                f"Line {number} of {goals} is not what this version of the curriculum makes of {id}: make the file anew."
+                f"Line {number} of {goals} is not what this version of the curriculum makes of {id}:"
+                " make the file anew."
             )
         ids.append(id)
     return ids
