@@ -3,6 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Test files run side by side, but for those of the sandbox, which look at the whole machine. ARGS choose tests by hand.
+ifdef ARGS
+TESTS = $(BIN)/python -m pytest -m "not slow" $(ARGS)
+else
+TESTS = $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/sandbox \
+	&& $(BIN)/python -m pytest -m "not slow" tests/sandbox
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow check setup starter clean
@@ -30,7 +37,7 @@ run: $(STAMP)  ## Work on a goal: make run GOAL="..." [ARGS="-y --max-steps 8"]
 export GOAL
 
 test: $(STAMP)  ## Run every test but the slow proofs
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(TESTS)
 
 test-slow: $(STAMP)  ## Run the proofs that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -38,7 +45,7 @@ test-slow: $(STAMP)  ## Run the proofs that take minutes
 check: $(STAMP)  ## ruff, pyright (strict) and the tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/pyright
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(TESTS)
 
 # What ships in agent/starter_adapter. MINUTES is the time the training may take; the rate is brought down to fit it.
 BUILD := build/starter
