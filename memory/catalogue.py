@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.types import MemoryKind, MemoryRecord
 from memory import lexical
@@ -37,6 +37,8 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS forgotten(id TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS documents(path TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 """
+_CACHE_KIB = 32 * 1024
+"""A few ten thousand records: with SQLite's own 2 MiB most of what a recall looks at is read anew."""
 _FIELDS = "key, id, text, kind, origin, session, step, goal, created, importance, last_seen, count, recalled, vector"
 
 
@@ -52,6 +54,22 @@ class Row:
     """How many records say this."""
     recalled: int
     """How often a session was shown it."""
+    vector: bytes
+    """float16 little-endian [dimensions]."""
+
+
+class Place(NamedTuple):
+    """What decides the rank of a record, without its text."""
+
+    key: int
+    kind: MemoryKind
+    session: str
+    step: int
+    importance: float
+    last_seen: float
+    """Unix time, seconds, of the latest record that folded into this one."""
+    chars: int
+    """How long its text is."""
     vector: bytes
     """float16 little-endian [dimensions]."""
 
@@ -88,6 +106,7 @@ class Catalogue:
         self.connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = NORMAL")
+        self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'lexicon_update'").fetchone():
             self.connection.executescript(_TABLES)
             lexical.create(self.connection)
@@ -161,6 +180,18 @@ class Catalogue:
             marks = ",".join("?" * len(part))
             for fields in self.connection.execute(f"SELECT {_FIELDS} FROM records WHERE key IN ({marks})", part):
                 found[fields[0]] = _row(fields)
+        return found
+
+    def places(self, keys: Sequence[int]) -> list[Place]:
+        """Of those keys that exist."""
+        found: list[Place] = []
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            query = (
+                "SELECT key, kind, session, step, importance, last_seen, length(text), vector FROM records "
+                f"WHERE key IN ({','.join('?' * len(part))})"
+            )
+            found += map(Place._make, self.connection.execute(query, part))
         return found
 
     def select(self, where: Filter, limit: int = -1, offset: int = 0) -> Generator[Row]:

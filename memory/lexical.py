@@ -119,6 +119,7 @@ def _postings(connection: sqlite3.Connection, stems: Mapping[str, int], total: i
     import numpy as np
 
     counting = "SELECT doc FROM temp.vocabulary WHERE term = ?"
+    listing = "SELECT group_concat(doc, ' ') FROM temp.occurrences WHERE term = ?"
     counts = {stem: (connection.execute(counting, (stem,)).fetchone() or (0,))[0] for stem in stems}
     found: list[_Posting] = []
     complete, room = 0.0, _MOST_MATCHES
@@ -129,9 +130,12 @@ def _postings(connection: sqlite3.Connection, stems: Mapping[str, int], total: i
         complete += weight if count else _UNKNOWN_WORD * weight
         room -= count
         if count:
-            rows = connection.execute("SELECT doc FROM temp.occurrences WHERE term = ?", (stem,)).fetchall()
-            keys, times = np.unique(np.array(rows, np.int64), return_counts=True)
-            found.append(_Posting(weight, keys, times.astype(np.float64)))
+            # As one text, for to fetch a thousand rows takes longer than to find them; a record's stand side by side.
+            [listed] = connection.execute(listing, (stem,)).fetchone()
+            places = np.fromstring(listed, np.int64, sep=" ")
+            starts = np.flatnonzero(np.diff(places, prepend=-1))
+            times = np.diff(starts, append=len(places))
+            found.append(_Posting(weight, places[starts], times.astype(np.float64)))
     return found, complete
 
 

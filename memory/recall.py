@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.types import MemoryKind, Recalled
-from memory.catalogue import Row
+from agent.types import MemoryKind
+from memory.catalogue import Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,19 +41,21 @@ _ALIKE = 0.95
 """Cosine above which two records begin to count as saying the same."""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A record that one of the searches found, or a neighbour of one."""
 
-    row: Row
+    place: Place
     cosine: float
     coverage: float
     """How much of the query's words it has, 0 to 1 (`memory.lexical.search`)."""
+    dense: float
+    """Its part of the score."""
+    lexical: float
+    """Its part of the score: half the words are worth an eighth of all of them."""
 
-    @property
-    def match(self) -> tuple[float, float]:
-        """The dense and the lexical part of the score. Half the words are worth an eighth of all of them."""
-        return _DENSE_WEIGHT * max(0.0, self.cosine), _LEXICAL_WEIGHT * self.coverage**3
+    @classmethod
+    def of(cls, place: Place, cosine: float, coverage: float) -> Candidate:
+        return cls(place, cosine, coverage, _DENSE_WEIGHT * max(0.0, cosine), _LEXICAL_WEIGHT * coverage**3)
 
 
 def rank(
@@ -65,52 +66,53 @@ def rank(
     now: float,
     limit: int,
     max_chars: int | None = None,
-) -> list[Recalled]:
-    """The best `limit` of the candidates, best first, in at most `max_chars` of text.
+) -> dict[int, dict[str, float]]:
+    """The keys of the best `limit` of the candidates, best first, each with the parts of its score by name.
 
+    Together their texts have at most `max_chars` characters, but that the first is among them however long it is.
     `neighbours` gives for a key the keys one step away from it. `vectors` (unit length, [dimensions]) serve to push a
     record down that says what a better one says already (maximal marginal relevance, Carbonell and Goldstein 1998).
     """
-    matches = {c.row.key: c.match for c in candidates}
-    scored = {c.row.key: (c.row, _parts(c.row, matches, neighbours.get(c.row.key, ()), now)) for c in candidates}
-    totals = {key: sum(parts.values()) for key, (_, parts) in scored.items()}
+    import numpy as np
+
+    matches = {c.place.key: c.dense + c.lexical for c in candidates}
+    places = {c.place.key: c.place for c in candidates}
+    scored = {c.place.key: _parts(c, matches, neighbours.get(c.place.key, ()), now) for c in candidates}
+    totals = {key: sum(parts.values()) for key, parts in scored.items()}
     # Redundancy moves a record by little, so what stands far below the last place cannot reach it.
     totals = {key: totals[key] for key in heapq.nlargest(4 * limit + 20, totals, key=totals.__getitem__)}
-    penalty = dict.fromkeys(scored, 0.0)
-    result: list[Recalled] = []
+    penalty = dict.fromkeys(totals, 0.0)
+    result: dict[int, dict[str, float]] = {}
     room = max_chars
     while totals and len(result) < limit:
-        key = max(totals, key=lambda k: (totals[k] - penalty[k], scored[k][0].last_seen, k))
+        key = max(totals, key=lambda k: (totals[k] - penalty[k], places[k].last_seen, k))
         del totals[key]
-        row, parts = scored[key]
-        if penalty[key]:
-            parts["redundancy"] = -penalty[key]
-        record = row.record
         if room is not None:
-            if len(record.text) > room and not result:
-                record = replace(record, text=record.text[: max(room - 1, 0)] + "…" if room else "")
-            if len(record.text) > room:
+            needed = places[key].chars if result else min(places[key].chars, room)
+            if needed > room:
                 continue
-            room -= len(record.text)
-        result.append(Recalled(record, sum(parts.values()), parts))
-        for other in totals:
-            alike = float(vectors[key] @ vectors[other])
-            redundancy = _REDUNDANCY_WEIGHT * max(0.0, alike - _ALIKE) / (1 - _ALIKE)
-            penalty[other] = max(penalty[other], redundancy)
+            room -= needed
+        result[key] = scored[key]
+        if penalty[key]:
+            result[key]["redundancy"] = -penalty[key]
+        if totals:
+            others = list(totals)
+            alike = np.stack([vectors[other] for other in others]) @ vectors[key]
+            for other, cosine in zip(others, alike.tolist(), strict=True):
+                if cosine > _ALIKE:
+                    penalty[other] = max(penalty[other], _REDUNDANCY_WEIGHT * (cosine - _ALIKE) / (1 - _ALIKE))
     return result
 
 
 def _parts(
-    row: Row, matches: Mapping[int, tuple[float, float]], neighbours: Sequence[int], now: float
+    candidate: Candidate, matches: Mapping[int, float], neighbours: Sequence[int], now: float
 ) -> dict[str, float]:
-    dense, lexical = matches[row.key]
-    beside = max((sum(matches[key]) for key in neighbours if key in matches), default=0.0)
-    age = max(0.0, now - row.last_seen)
+    place = candidate.place
     return {
-        "dense": dense,
-        "lexical": lexical,
-        "neighbour": _NEIGHBOUR_WEIGHT * beside,
-        "kind": _KIND_BONUS[row.record.kind],
-        "importance": _IMPORTANCE_WEIGHT * row.record.importance,
-        "recency": _RECENCY_WEIGHT * 0.5 ** (age / _HALF_LIFE_SECONDS),
+        "dense": candidate.dense,
+        "lexical": candidate.lexical,
+        "neighbour": _NEIGHBOUR_WEIGHT * max((matches.get(key, 0.0) for key in neighbours), default=0.0),
+        "kind": _KIND_BONUS[place.kind],
+        "importance": _IMPORTANCE_WEIGHT * place.importance,
+        "recency": _RECENCY_WEIGHT * 0.5 ** (max(0.0, now - place.last_seen) / _HALF_LIFE_SECONDS),
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.types import Recalled
+from agent.types import MemoryRecord, Recalled
 from memory import lexical
 from memory.catalogue import Catalogue, Filter, matrix
 from memory.recall import Candidate, rank
@@ -49,25 +50,40 @@ def search(
     if not query.strip() or limit <= 0:
         return []
     wanted = max(_CANDIDATES, limit)
-    vector = memory.embedder().embed([query])[0]
-    nearest = dense_search(memory, vector, wanted, where)
-    with memory.reading() as catalogue:
+    embedder = memory.embedder()
+    with memory.reading() as catalogue, ThreadPoolExecutor(1) as beside_us:
+        embedding = beside_us.submit(embedder.embed, [query])
         own = len(_excluded(catalogue, where))
         covered = lexical.search(catalogue.connection, query, *replace(where, exclude_session=None).sql())
         wordy = heapq.nlargest(wanted + own, covered, key=covered.__getitem__)
+        vector = embedding.result()[0]
+    nearest = dense_search(memory, vector, wanted, where)
+    with memory.reading() as catalogue:
         keys = list(dict.fromkeys([*(key for key, _ in nearest), *catalogue.meeting(where, wordy)]))
         candidates = _candidates(catalogue, keys, vector, covered)
-        hits = sorted(candidates, key=lambda candidate: -sum(candidate.match))[:_NEIGHBOURED_HITS]
+        hits = sorted(candidates, key=lambda hit: -hit.dense - hit.lexical)[:_NEIGHBOURED_HITS]
         beside = _beside(catalogue, hits)
-        others = catalogue.meeting(where, [key for key in beside if key not in set(keys)])
+        others = catalogue.meeting(where, list(beside.keys() - set(keys)))
         candidates += _candidates(catalogue, others, vector, covered)
-    good = {c.row.key for c in candidates if c.cosine >= relevant or c.coverage >= _COVERED}
-    near = good.intersection(hit.row.key for hit in hits)
-    kept = [c for c in candidates if c.row.key in good or near.intersection(beside.get(c.row.key, ()))]
-    if not kept:
-        return []
-    vectors = dict(zip((c.row.key for c in kept), matrix([c.row.vector for c in kept]), strict=True))
-    return rank(kept, beside, vectors, now=time.time(), limit=limit, max_chars=max_chars)
+        good = {c.place.key for c in candidates if c.cosine >= relevant or c.coverage >= _COVERED}
+        near = good.intersection(hit.place.key for hit in hits)
+        kept = [c for c in candidates if c.place.key in good or near.intersection(beside.get(c.place.key, ()))]
+        if not kept:
+            return []
+        vectors = dict(zip((c.place.key for c in kept), matrix([c.place.vector for c in kept]), strict=True))
+        best = rank(kept, beside, vectors, now=time.time(), limit=limit, max_chars=max_chars)
+        rows = catalogue.rows(list(best))
+    return [
+        Recalled(_cut(rows[key].record, max_chars), sum(parts.values()), parts)
+        for key, parts in best.items()
+        if key in rows
+    ]
+
+
+def _cut(record: MemoryRecord, max_chars: int | None) -> MemoryRecord:
+    if max_chars is None or len(record.text) <= max_chars:
+        return record
+    return replace(record, text=record.text[: max_chars - 1] + "…" if max_chars > 0 else "")
 
 
 def dense_search(
@@ -118,13 +134,13 @@ def _candidates(
     catalogue: Catalogue, keys: Sequence[int], vector: NDArray[np.float32], covered: Mapping[int, float]
 ) -> list[Candidate]:
     """Both scores for each record, whichever search found it."""
-    rows = catalogue.rows(keys)
-    if not rows:
+    places = catalogue.places(keys)
+    if not places:
         return []
-    cosines = matrix([row.vector for row in rows.values()]) @ vector
+    cosines = matrix([place.vector for place in places]) @ vector
     return [
-        Candidate(row, float(cosine), covered.get(row.key, 0.0))
-        for row, cosine in zip(rows.values(), cosines, strict=True)
+        Candidate.of(place, cosine, covered.get(place.key, 0.0))
+        for place, cosine in zip(places, cosines.tolist(), strict=True)
     ]
 
 
@@ -132,7 +148,7 @@ def _beside(catalogue: Catalogue, hits: Sequence[Candidate]) -> dict[int, list[i
     """For each record one step away from a hit, the keys of those hits."""
     beside: dict[int, list[int]] = {}
     for hit in hits:
-        for key in catalogue.neighbours(hit.row.record.session, hit.row.record.step):
-            if key != hit.row.key:
-                beside.setdefault(key, []).append(hit.row.key)
+        for key in catalogue.neighbours(hit.place.session, hit.place.step):
+            if key != hit.place.key:
+                beside.setdefault(key, []).append(hit.place.key)
     return beside
