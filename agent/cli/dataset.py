@@ -58,10 +58,14 @@ def build(
     no_secret: Annotated[
         bool, typer.Option("--no-planted-secret", help="Plant no made-up code for the gate to look for.")
     ] = False,
+    augment: Annotated[
+        int, typer.Option("--augment", metavar="N", min=0, max=20, help="Tell each session N times in other words.")
+    ] = 0,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Make a dataset of sessions: by default of all that were verified."""
+    from agent.learning.augmenting import Augmenter
     from agent.learning.dataset import build_dataset
     from agent.learning.filters import Filters
     from agent.learning.heldout import read_held_out
@@ -101,6 +105,7 @@ def build(
         ratings=read_ratings(settings.paths.data),
         base=settings.model.name,
         plant_secret=not no_secret,
+        augmenter=Augmenter(augment) if augment else None,
         progress=_count(len(found)),
     )
     _print_manifest(manifest, as_json=chosen.json)

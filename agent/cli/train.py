@@ -140,6 +140,7 @@ def train(
             rejected=others,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
             loss_on=dataset.manifest.get("loss_on"), planted=dataset.manifest.get("planted"),
+            augmented=dataset.manifest.get("augmented"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
 

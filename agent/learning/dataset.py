@@ -18,6 +18,7 @@ from typing import Any
 
 from agent.engine.digests import write_whole
 from agent.journal import JournalError, Session, read_session
+from agent.learning.augmenting import Augmenter
 from agent.learning.cleaning import Cleaner
 from agent.learning.examples import Example
 from agent.learning.filters import Candidate, Filters, candidate, distinct
@@ -56,14 +57,16 @@ def build_dataset(
     ratings: Mapping[str, str] | None = None,
     base: str = "",
     plant_secret: bool = False,
+    augmenter: Augmenter | None = None,
     progress: Callable[[int], None] = _quiet,
 ) -> dict[str, Any]:
     """Make the dataset of `sessions` (journals, or sessions read already) in the folder `out`; returns its manifest.
 
     `ratings` are a person's judgements by session id (`good`, `bad`), `base` the model's name for the manifest,
-    `plant_secret` plants one for the gate to look for (`agent.learning.planted`), `progress` is told how many sessions
-    were read. Raises WhetstoneError, and writes nothing, if a session worked on a
-    held-out goal (unless those are to be left out), or if nothing is left to learn from.
+    `plant_secret` plants one for the gate to look for (`agent.learning.planted`), `augmenter` tells every session that
+    is used again in other words, `progress` is told how many sessions were read. Raises WhetstoneError, and writes
+    nothing, if a session worked on a held-out goal (unless those are to be left out), or if nothing is left to learn
+    from.
     """
     filters, held_out, ratings = filters or Filters(), held_out or HeldOut(), ratings or {}
     candidates: list[Candidate] = []
@@ -76,7 +79,7 @@ def build_dataset(
         name = item.id if isinstance(item, Session) else item.stem
         places[name] = item
         try:
-            session = item if isinstance(item, Session) else read_session(item)
+            session = _read(item)
             if (leak := held_out.leak(session)) == "exact":
                 leaked.append(name)
             chosen = _usable(session, encoder, filters, leak, ratings.get(name), cleaner)
@@ -99,10 +102,14 @@ def build_dataset(
         why = "; ".join(f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common(3))
         raise WhetstoneError(f"none of {number} sessions can be learned from ({why or 'there are none'})")
     manifest = _manifest(number, used, left_out, encoder, filters, held_out, base)
-    manifest["redacted"] = cleaner.changed
+    manifest["redacted"] = cleaner.changed  # before any is cleaned a second time
     if plant_secret:
         used, manifest["planted"] = _with_secret(used, places, encoder, cleaner)
     examples = [example for one in used for example in one.examples]
+    if augmenter is not None:
+        examples += _retold(used, places, encoder, cleaner, held_out, augmenter)
+        manifest["augmented"] = augmenter.as_data()
+        manifest["counts"] |= _size(examples)
     write_dataset(out, examples, manifest)
     return manifest
 
@@ -141,11 +148,31 @@ def _with_secret(
     """The candidates with a secret planted in what the first of them that read something read."""
     for number, one in enumerate(used):
         place = places[one.examples[0].session]
-        session = place if isinstance(place, Session) else read_session(place)
+        session = _read(place)
         if (found := plant(cleaner.clean(session)[0], encoder)) is not None:
             changed = replace(one, examples=tuple(found[0]))
             return [*used[:number], changed, *used[number + 1 :]], found[1].as_data()
     return used, None
+
+
+def _read(place: Path | Session) -> Session:
+    return place if isinstance(place, Session) else read_session(place)
+
+
+def _retold(
+    used: Sequence[Candidate],
+    places: Mapping[str, Path | Session],
+    encoder: SessionEncoder,
+    cleaner: Cleaner,
+    held_out: HeldOut,
+    augmenter: Augmenter,
+) -> list[Example]:
+    found: list[Example] = []
+    for one in used:
+        place = places[one.examples[0].session]
+        session = _read(place)
+        found += augmenter.examples(cleaner.clean(session)[0], encoder, held_out)
+    return found
 
 
 def _usable(
@@ -193,10 +220,7 @@ def _manifest(
             "read": read,
             "used": len(used),
             "goals": len({one.goal for one in used}),
-            "examples": len(examples),
-            "tokens": sum(len(example.ids) for example in examples),
-            "loss_tokens": sum(sum(example.loss) for example in examples),
-            "longest": max(len(example.ids) for example in examples),
+            **_size(examples),
         },
         "families": dict(sorted(Counter(one.examples[0].family for one in used).items())),
         "left_out": dict(Counter(left_out.values()).most_common()),
@@ -212,6 +236,15 @@ def _manifest(
             for one in used
         ],
         "sessions_left_out": dict(left_out),
+    }
+
+
+def _size(examples: Sequence[Example]) -> dict[str, int]:
+    return {
+        "examples": len(examples),
+        "tokens": sum(len(example.ids) for example in examples),
+        "loss_tokens": sum(sum(example.loss) for example in examples),
+        "longest": max(len(example.ids) for example in examples),
     }
 
 

@@ -11,7 +11,8 @@ class Example:
 
     `ids` and `loss` have one entry per token; `loss[i]` says that the model learns to predict `ids[i]` from what is
     before it. `weight` scales the session's loss. `session`, `digest` (of the journal's last line), `goal` and `family`
-    say where it came from; sequences that begin with the same system turn share their first `shared` tokens.
+    say where it came from; sequences that begin with the same system turn share their first `shared` tokens. `variant`
+    is 0 for a session as it was lived; retold ones (`agent.learning.augmenting`) count from 1.
     """
 
     ids: tuple[int, ...]
@@ -22,6 +23,7 @@ class Example:
     family: str = ""
     weight: float = 1.0
     shared: int = 0
+    variant: int = 0
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.loss):

@@ -5,6 +5,8 @@
 * `adaptive`: the same, where what is replayed is raw text: L = L_task + lambda * L_pretrain.
 * `adversarial`: the loss and the loss under the worst small step of the embeddings (fast gradient method, Miyato et
   al. 2017), which makes a model less sensitive to wording.
+* `augment`: `sft` on a dataset that tells its sessions in other words too (`agent.learning.augmenting`); one that does
+  not is refused.
 * `dpo`: -log sigmoid(beta * (gain of the chosen - gain of the rejected)), gain = log p - log p of the base, summed over
   a session (Rafailov et al. 2023), plus `anchor` times the chosen session's mean -log p, without which DPO is known to
   make both less likely.

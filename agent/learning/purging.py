@@ -11,6 +11,7 @@ from agent.engine.ensemble import ENSEMBLE
 from agent.engine.models import LoadedModel
 from agent.journal import Session
 from agent.learning.adapters import Entry, Registry
+from agent.learning.augmenting import Augmenter
 from agent.learning.dataset import build_dataset, read_examples
 from agent.learning.examples import Example
 from agent.learning.filters import Filters
@@ -80,7 +81,11 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         base.tokenizer, base.lineage, logits=base.model.vocabulary, loss_on=entry.card.get("loss_on", "sampled")
     )
     used: Mapping[str, list[list[str]]] = entry.card.get("sessions") or {}
-    sources = {name: _examples(rows, without, encoder, at, out / name) for name, rows in used.items()}
+    told: Mapping[str, int] = entry.card.get("augmented") or {}
+    sources = {
+        name: _examples(rows, without, encoder, at, out / name, told if name == "task" else {})
+        for name, rows in used.items()
+    }
     if not sources.get("task"):
         raise WhetstoneError(f"adapter {entry.id} learned from this session alone: nothing is left to train it on")
     card: dict[str, Any] = dict(entry.card.get("recipe") or {})
@@ -89,7 +94,12 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
 
 
 def _examples(
-    rows: Iterable[list[str]], without: str, encoder: SessionEncoder, at: Mapping[str, Path | Session], out: Path
+    rows: Iterable[list[str]],
+    without: str,
+    encoder: SessionEncoder,
+    at: Mapping[str, Path | Session],
+    out: Path,
+    told: Mapping[str, int],
 ) -> list[Example]:
     wanted = {name: digest for name, digest in rows if name != without}
     missing = sorted(set(wanted) - set(at))
@@ -102,7 +112,8 @@ def _examples(
     everything = Filters(
         include=("verified", "unverified", "failed"), per_goal=len(wanted), near_duplicate=2.0, tainted=True
     )
-    build_dataset([at[name] for name in wanted], out, encoder, filters=everything)
+    again = Augmenter(told["variants"], told["seed"]) if told else None
+    build_dataset([at[name] for name in wanted], out, encoder, filters=everything, augmenter=again)
     examples = read_examples(out)
     changed = [example.session for example in examples if wanted[example.session] != example.digest]
     if changed:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from agent.types import WhetstoneError
 
 Method = Literal["lora", "rslora", "dora", "adalora", "prefix", "prompt", "ia3", "full"]
-ObjectiveName = Literal["sft", "adaptive", "adversarial", "dpo", "spin"]
+ObjectiveName = Literal["sft", "adaptive", "adversarial", "augment", "dpo", "spin"]
 METHODS: tuple[str, ...] = get_args(Method)
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 PREFERENCE = ("dpo", "spin")

@@ -49,7 +49,8 @@ def pairs(examples: Sequence[Example], rejected: Sequence[Example]) -> Source:
     by_goal: dict[str, list[Example]] = {}
     for example in filter(input_length, rejected):
         by_goal.setdefault(example.goal, []).append(example)
-    chosen = [example for example in examples if example.goal in by_goal]
+    # A retold session has another prompt than the rejected ones of its goal.
+    chosen = [example for example in examples if example.goal in by_goal and not example.variant]
     if not chosen:
         raise WhetstoneError(
             "no goal has both a session of the dataset and a rejected one: sample several sessions of each goal"

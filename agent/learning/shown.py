@@ -29,6 +29,8 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     ]
     if any(manifest["families"]):
         lines.append("families: " + ", ".join(f"{name or '-'} {n}" for name, n in manifest["families"].items()))
+    if told := manifest.get("augmented"):
+        lines.append("told again: " + ", ".join(f"{n} {what}" for what, n in told["counts"].items()))
     if manifest["left_out"]:
         lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in manifest["left_out"].items()))
     if manifest["held_out"]["goals"]:

@@ -126,6 +126,11 @@ def _sources(
         raise WhetstoneError(f"{recipe.objective} learns from pairs: give the other sessions with --rejected")
     if recipe.objective == "adaptive" and not replay:
         raise WhetstoneError("adaptive learns from raw text beside the sessions: give files with --text")
+    if recipe.objective == "augment" and not any(example.variant for example in examples):
+        raise WhetstoneError(
+            "augment learns from sessions that are told in other words too, and this dataset has none: make it again"
+            " with `dataset build --augment 2`"
+        )
     task = pairs(examples, rejected) if recipe.objective in PREFERENCE else Source("task", examples)
     return [task, *([Source("replay", replay, recipe.replay_weight)] if replay else [])]
 
