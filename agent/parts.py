@@ -88,6 +88,9 @@ def open_parts(
 
     Raises WhetstoneError for the first part that cannot be opened; the others are closed.
     """
+    # Two threads that import numpy at once, one by its inner modules, can each find the other's half of it.
+    import numpy  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
     settings.refuse_overlap()
     with contextlib.ExitStack() as stack:
         workspace = stack.enter_context(Workspace(settings.paths.workspace))

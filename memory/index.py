@@ -23,7 +23,7 @@ from memory.embed import Embedder, load_embedder
 from memory.ledger import Ledger
 from memory.lock import FolderLock
 from memory.record import embedded_text, trust
-from memory.search import RELEVANT, search
+from memory.search import FEW, RELEVANT, search
 from memory.store import SCHEMA, DenseIndex, check_made_with
 
 
@@ -58,10 +58,16 @@ class VectorMemory:
         self.ledger = Ledger(folder / "ledger.jsonl")
 
     def warm(self) -> None:
-        """Load the embedding model and open the index, so that the first recall need not. Raises WhetstoneError."""
+        """Load what the first recall needs, so that it need not: the embedding model, and Chroma for many records.
+
+        Raises WhetstoneError.
+        """
         self.embedder()
-        with self.writing():
-            pass
+        with self.reading() as catalogue:
+            many = catalogue.count() > FEW
+        if many:
+            with self.writing():
+                pass
 
     def add(self, records: Iterable[MemoryRecord], *, progress: Callable[[int, int], None] | None = None) -> None:
         """Store records; one that is known by its id, or was forgotten, changes nothing. Raises WhetstoneError.

@@ -29,6 +29,9 @@ _NEIGHBOURED_HITS = 10
 _EXACT_LIMIT = 6000
 """Up to this many records that meet a filter are compared one by one, where Chroma would have to be asked for too many.
 One comparison takes half the time of one more neighbour of Chroma's."""
+FEW = 1000
+"""Up to this many records in all are compared one by one too: as quick, and Chroma need not be started for it, which
+takes longer than all else of a first recall."""
 _MOST_ASKED = 2000
 """So many neighbours are asked of Chroma at most, where a filter will throw some of them away."""
 
@@ -95,13 +98,15 @@ def dense_search(
     one by one, and where many do, more neighbours are asked for and the others thrown away.
     """
     wanted = limit
-    if where != Filter():
-        with memory.reading() as catalogue:
+    with memory.reading() as catalogue:
+        total = lexical.totals(catalogue.connection)[0]
+        if total <= FEW:
+            return _exact(catalogue, vector, where, limit)
+        if where != Filter():
             if where.kinds is None and where.session is None:
                 wanted = limit + len(_excluded(catalogue, where))
             else:
                 meeting = catalogue.count(where)
-                total = lexical.totals(catalogue.connection)[0]
                 wanted = 3 * limit * total // (2 * max(meeting, 1))
                 if meeting <= 2 * wanted or (wanted > _MOST_ASKED and meeting <= _EXACT_LIMIT):
                     return _exact(catalogue, vector, where, limit)

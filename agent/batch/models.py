@@ -83,6 +83,6 @@ class SharedModels:
         with self._lock:
             if name not in self._loaded:
                 loaded = load_chosen(settings)
-                engine = engine_for(loaded, context_tokens=settings.model.context_tokens)
+                engine = engine_for(loaded, context_tokens=settings.model.context_tokens, cache=settings.paths.cache)
                 self._loaded[name] = loaded, Scheduler(engine, rows=self._rows)
             return self._loaded[name]

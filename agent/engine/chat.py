@@ -102,6 +102,15 @@ class Chat:
             ids += self._assistant(turn) if turn[0].role == "assistant" else encode(_joined(turn))
         return ids + self._generation
 
+    def opening_tokens(self, prompt: Prompt) -> int:
+        """How many ids at the beginning of `encode(prompt)` are the system turn; 0 where it has no turn of its own."""
+        system, _ = _turns(prompt.messages)
+        own = self._with_system
+        if system is None or own is None:
+            return 0
+        opening = self._tokenizer.encode_structure(own.opening), self._tokenizer.encode_structure(own.system_to_user)
+        return sum(map(len, opening)) + len(self._tokenizer.encode(system))
+
     def _assistant(self, turn: Sequence[Message]) -> list[int]:
         if len(turn) > 1 or turn[0].token_ids is None:
             return self._history + self._tokenizer.encode(_joined(turn)) + self._closing

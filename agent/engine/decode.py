@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from agent.engine.chat import END_THINK
 from agent.engine.generation import Generation
 from agent.engine.grammar import Vocabulary
-from agent.engine.kvcache import CacheStore, common_prefix
+from agent.engine.kvcache import SHARE_TOKENS, CacheStore, KVCache, common_prefix
 from agent.engine.network import Network, Row
+from agent.engine.prefixes import PrefixFiles
 from agent.engine.sampling import Sampling, choose, follow
 from agent.engine.tokenizer import ModelTokenizer
 from agent.types import JSON, Completion, TokenUsage, WhetstoneError
@@ -54,6 +55,8 @@ class Request:
     cancelled: Callable[[], bool] = _never
     thinks: bool = False
     """The prompt ends in an open think block: text is free until it is closed, then the grammar begins."""
+    shared: int = 0
+    """So many ids at the beginning are the system turn, the same in other sessions; read in passes of their own."""
     follow: str | None = None
     """A text to write instead of choosing: its tokens' log-probabilities are what is wanted."""
 
@@ -63,7 +66,7 @@ class Engine:
 
     `context_tokens` is the window (None: the model's own), `cache_bytes` what keys and values of all sessions may take,
     `prefill_tokens` how much of a prompt is read at once. `fast_forward=False` computes forced tokens one at a time,
-    `drafts=False` makes no guesses ahead (`agent/engine/drafts.py`).
+    `drafts=False` makes no guesses ahead (`agent/engine/drafts.py`). `prefixes` keeps system turns between processes.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Engine:
         drafts: bool = True,
         cache_bytes: int = CACHE_BYTES,
         prefill_tokens: int = PREFILL_TOKENS,
+        prefixes: PrefixFiles | None = None,
     ) -> None:
         self.network = network
         self.context_tokens = min(context_tokens or network.context_tokens, network.context_tokens)
@@ -87,6 +91,7 @@ class Engine:
         self._drafts = drafts
         self._prefill_tokens = prefill_tokens
         self._caches = CacheStore(network.layers, cache_bytes)
+        self._prefixes = prefixes
 
     def complete(self, request: Request) -> Completion:
         """Decode one action. See `complete_many`."""
@@ -154,9 +159,15 @@ class Engine:
         )
         generation.request, generation.started = request, started
         wanted = [*generation.prompt, *generation.ids]
-        generation.cache = self._caches.open(request.session, wanted)
+        generation.cache = self._caches.open(request.session, wanted, lambda: self._kept(request))
         generation.reused = min(len(generation.cache.ids), len(generation.prompt))
         return generation
+
+    def _kept(self, request: Request) -> KVCache | None:
+        """What a former process left of the system turn."""
+        if self._prefixes is None or request.shared < SHARE_TOKENS:
+            return None
+        return self._prefixes.read(request.ids[: request.shared])
 
     def advance(self, running: Sequence[Generation]) -> None:
         """One forward pass over what each generation has pending, and one new token for those that are up to date.
@@ -225,6 +236,8 @@ class Engine:
         pending = generation.pending
         if self._fast_forward or len(generation.cache.ids) < len(generation.prompt):
             end = min(len(pending), self._prefill_tokens)
+            if (opening := generation.request.shared - len(generation.cache.ids)) > 0:
+                end = min(end, opening)
             if not self._fast_forward:
                 end = min(end, len(generation.prompt) - len(generation.cache.ids))
             return pending[:end]
@@ -255,7 +268,9 @@ class Engine:
 
     def completion(self, g: Generation) -> Completion:
         """The result of a generation that is done."""
-        prompt = len(g.prompt)
+        prompt, shared = len(g.prompt), g.request.shared
+        if self._prefixes is not None and SHARE_TOKENS <= shared <= len(g.cache.ids):
+            self._prefixes.write(g.prompt[:shared], g.cache)
         sampled = sum(g.sampled)
         milliseconds = {**g.milliseconds, "total": (time.monotonic() - g.started) * 1000}
         return Completion(

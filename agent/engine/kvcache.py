@@ -8,7 +8,7 @@ and overwritten.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ class KVCache:
     def __init__(self, layers: int) -> None:
         self.ids: list[int] = []
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    @classmethod
+    def of(cls, ids: Sequence[int], pairs: Sequence[tuple[Tensor, Tensor]]) -> KVCache:
+        """A cache that holds `ids`, from keys and values of each layer, [kv_heads, len(ids), head_dim]."""
+        cache = cls(len(pairs))
+        cache.ids = list(ids)
+        cache._buffers = list(pairs)
+        return cache
+
+    def held(self, length: int) -> list[tuple[Tensor, Tensor]]:
+        """Views of keys and values of the first `length` positions, by layer; none before anything was written."""
+        return [(pair[0][:, :length], pair[1][:, :length]) for pair in self._buffers if pair is not None]
 
     @property
     def bytes(self) -> int:
@@ -76,14 +88,15 @@ class CacheStore:
         self.budget = budget
         self._caches: OrderedDict[str, KVCache] = OrderedDict()
 
-    def open(self, session: str, ids: Sequence[int]) -> KVCache:
+    def open(self, session: str, ids: Sequence[int], kept: Callable[[], KVCache | None]) -> KVCache:
         """The session's cache, cropped to what it has in common with `ids` (its last id excepted: it must be computed).
 
-        A session seen for the first time starts from a copy of the longest prefix another session holds.
+        A session seen for the first time starts from a copy of the longest prefix another session holds, or else from
+        what `kept` returns.
         """
         cache = self._caches.pop(session, None)
         if cache is None:
-            cache = self._branch(ids)
+            cache = self._branch(ids) or kept() or KVCache(self._layers)
         cache.crop(min(common_prefix(cache.ids, ids), len(ids) - 1))
         self._caches[session] = cache
         return cache
@@ -119,12 +132,12 @@ class CacheStore:
     def __contains__(self, session: object) -> bool:
         return session in self._caches
 
-    def _branch(self, ids: Sequence[int]) -> KVCache:
+    def _branch(self, ids: Sequence[int]) -> KVCache | None:
         best, length = None, SHARE_TOKENS - 1
         for cache in self._caches.values():
             if (shared := common_prefix(cache.ids, ids)) > length:
                 best, length = cache, shared
-        return KVCache(self._layers) if best is None else best.branch(length)
+        return None if best is None else best.branch(length)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -9,13 +9,13 @@ here: forty lines of arithmetic that tests hold equal to transformers' own. Othe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.network import Row, attend, wanted_places
-from agent.engine.precision import DType, Linear, linear, multiplies_bf16
+from agent.engine.precision import DType, Int8Linear, Linear, Rounded, linear, multiplies_bf16, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +51,20 @@ class _Layer:
 
 
 class LlamaNetwork:
-    """A `Network` from a config and the state dict of transformers' `...ForCausalLM`."""
+    """A `Network` from a config and the state dict of transformers' `...ForCausalLM`.
+
+    For int8, `known` holds weights that were rounded before, by name; what it lacks is rounded and put there. What it
+    has need not be in `weights`, and is made ready for this processor in the background.
+    """
 
     def __init__(
-        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, dtype: DType, device: torch.device
+        self,
+        config: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        *,
+        dtype: DType,
+        device: torch.device,
+        known: dict[str, Rounded] | None = None,
     ) -> None:
         import torch
 
@@ -79,13 +89,25 @@ class LlamaNetwork:
         def optional(name: str) -> Tensor | None:
             return get(name) if name in weights else None
 
+        known = {} if known is None else known
+        background = ThreadPoolExecutor(PACKING_THREADS) if known else None
+
+        def product(name: str, weight: Callable[[], Tensor], bias: Tensor | None) -> Linear:
+            if dtype != "int8":
+                return linear(weight(), bias, dtype)
+            if name in known:
+                return Int8Linear(known[name], bias, background)
+            known[name] = rounded(weight())
+            return Int8Linear(known[name], bias)
+
         def fused(prefix: str, *names: str) -> Linear:
             biases = [optional(f"{prefix}.{name}.bias") for name in names]
             bias = torch.cat([b for b in biases if b is not None]) if biases[0] is not None else None
-            return linear(torch.cat([get(f"{prefix}.{name}.weight") for name in names]), bias, dtype)
+            every = [f"{prefix}.{name}.weight" for name in names]
+            return product(every[0], lambda: torch.cat([get(name) for name in every]), bias)
 
         def single(name: str) -> Linear:
-            return linear(get(f"{name}.weight"), optional(f"{name}.bias"), dtype)
+            return product(f"{name}.weight", lambda: get(f"{name}.weight"), optional(f"{name}.bias"))
 
         def layer(number: int) -> _Layer:
             name = f"model.layers.{number}"
@@ -106,9 +128,13 @@ class LlamaNetwork:
         tied = "lm_head.weight" not in weights or config.get("tie_word_embeddings", False)
         # Rounding and packing int8 weights takes longer than all else at a start, and each does it on one core.
         with ThreadPoolExecutor(min(PACKING_THREADS, torch.get_num_threads())) as threads:
-            head = threads.submit(linear, self._embedding if tied else get("lm_head.weight"), None, dtype)
+            head = threads.submit(
+                product, "lm_head.weight", lambda: self._embedding if tied else get("lm_head.weight"), None
+            )
             self._layers = list(threads.map(layer, range(self.layers)))
             self._head = head.result()
+        if background is not None:
+            background.shutdown(wait=False)
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """See `Network.forward`."""

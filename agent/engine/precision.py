@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,10 +23,17 @@ DType = Literal["fp32", "bf16", "int8"]
 Linear = Callable[["Tensor"], "Tensor"]
 
 
+class Rounded(NamedTuple):
+    """A weight [out, in] in int8, and the step of each of its rows, float32 [out]."""
+
+    weight: Tensor
+    scale: Tensor
+
+
 def linear(weight: Tensor, bias: Tensor | None, dtype: DType) -> Linear:
     """`x @ weight.T + bias` for x of [tokens, in]; `weight` is [out, in] in float32 or bfloat16."""
     if dtype == "int8":
-        return Int8Linear(weight, bias)
+        return Int8Linear(rounded(weight), bias)
     from torch.nn.functional import linear as product
 
     return partial(product, weight=weight, bias=bias)
@@ -38,22 +46,37 @@ def multiplies_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore
 
 
+def rounded(weight: Tensor) -> Rounded:
+    """`weight` in int8, symmetric, each row by its own step."""
+    import torch
+
+    weight = weight.float()
+    scale = weight.abs().amax(dim=1).clamp_(min=TINY).div_(127.0)
+    return Rounded((weight / scale[:, None]).round_().to(torch.int8), scale)
+
+
 class Int8Linear:
-    """An int8 matrix product with one scale per output row and one per token."""
+    """An int8 matrix product with one scale per output row and one per token.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        import torch
+    With `packing` the weight is made ready for this processor there, and the first product waits for it.
+    """
 
-        weight = weight.float()
-        scale = weight.abs().amax(dim=1).clamp_(min=TINY).div_(127.0)
-        rounded = (weight / scale[:, None]).round_().to(torch.int8)
+    def __init__(self, weight: Rounded, bias: Tensor | None, packing: Executor | None = None) -> None:
         self._bias = None if bias is None else bias.float()
-        self._product = _packed_product(rounded, scale) or _plain_product(rounded, scale)
+        self._packing = packing.submit(_product, *weight) if packing is not None else None
+        self._product = _product(*weight) if packing is None else None
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self._product is None:
+            assert self._packing is not None
+            self._product = self._packing.result()
         largest = x.abs().amax(dim=1, keepdim=True).clamp_(min=TINY)
         y = self._product(x / largest).mul_(largest)
         return y if self._bias is None else y.add_(self._bias)
+
+
+def _product(weight: Tensor, scale: Tensor) -> Linear:
+    return _packed_product(weight, scale) or _plain_product(weight, scale)
 
 
 def _packed_product(weight: Tensor, scale: Tensor) -> Linear | None:

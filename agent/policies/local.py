@@ -11,8 +11,11 @@ from agent.settings import Settings
 from agent.types import JSON, Completion, Prompt, WhetstoneError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.engine.decode import Engine, Request
     from agent.engine.models import LoadedModel
+    from agent.engine.prefixes import PrefixFiles
     from agent.engine.sampling import Sampling
     from agent.engine.scheduler import Scheduler
 
@@ -37,20 +40,44 @@ def load_chosen(settings: Settings) -> LoadedModel:
     )
 
 
-def engine_for(loaded: LoadedModel, *, context_tokens: int = 0) -> Engine:
-    """An engine for a loaded model; a `Scheduler` around it serves several sessions."""
+def engine_for(loaded: LoadedModel, *, context_tokens: int = 0, cache: Path | None = None) -> Engine:
+    """An engine for a loaded model; a `Scheduler` around it serves several sessions.
+
+    In the folder `cache` it keeps what the next process need not compute again.
+    """
     from agent.engine.chat import Chat
     from agent.engine.decode import Engine
 
     context = min(context_tokens or MAX_CONTEXT, loaded.model.context_tokens)
-    return Engine(loaded.model, loaded.tokenizer, end_id=Chat(loaded.tokenizer).end_id, context_tokens=context)
+    return Engine(
+        loaded.model,
+        loaded.tokenizer,
+        end_id=Chat(loaded.tokenizer).end_id,
+        context_tokens=context,
+        prefixes=None if cache is None else _prefixes(loaded, cache),
+    )
+
+
+def _prefixes(loaded: LoadedModel, cache: Path) -> PrefixFiles | None:
+    """None where keys and values cannot be told by what the model is called: ensembles, and what runs on a GPU."""
+    from agent.engine.llama import LlamaNetwork
+    from agent.engine.precision import multiplies_bf16
+    from agent.engine.prefixes import PrefixFiles
+
+    if not isinstance(loaded.model, LlamaNetwork) or loaded.device != "cpu":
+        return None
+    adapter = None if loaded.adapter is None else [loaded.adapter.digest, dict(loaded.adapter.config)]
+    config = (loaded.folder / "config.json").read_text(encoding="utf-8")
+    key = [loaded.lineage.base_digest, config, adapter, loaded.dtype, multiplies_bf16(), version("torch")]
+    return PrefixFiles(cache / "prefixes", key)
 
 
 class LocalPolicy:
     """One session's view of a loaded model.
 
     `sampling` is what every step uses; `session` names the cache. `scheduler` is the engine that several sessions
-    share (`Scheduler(engine_for(loaded))`); without one the session has an engine of its own.
+    share (`Scheduler(engine_for(loaded))`); without one the session has an engine of its own, which keeps in the folder
+    `cache` what the next process need not compute again.
     """
 
     def __init__(
@@ -61,6 +88,7 @@ class LocalPolicy:
         sampling: Sampling,
         context_tokens: int = 0,
         scheduler: Scheduler | None = None,
+        cache: Path | None = None,
     ) -> None:
         from agent.engine.chat import Chat
 
@@ -69,7 +97,7 @@ class LocalPolicy:
         self._sampling = sampling
         self._context = min(context_tokens or MAX_CONTEXT, loaded.model.context_tokens)
         self._chat = Chat(loaded.tokenizer)
-        self._engine = scheduler or engine_for(loaded, context_tokens=self._context)
+        self._engine = scheduler or engine_for(loaded, context_tokens=self._context, cache=cache)
 
     @classmethod
     def open(cls, settings: Settings, session: str) -> LocalPolicy:
@@ -79,7 +107,13 @@ class LocalPolicy:
         chosen = settings.sampling
         sampling = Sampling(temperature=chosen.temperature, top_p=chosen.top_p, seed=chosen.seed)
         loaded = load_chosen(settings)
-        return cls(loaded, session=session, sampling=sampling, context_tokens=settings.model.context_tokens)
+        return cls(
+            loaded,
+            session=session,
+            sampling=sampling,
+            context_tokens=settings.model.context_tokens,
+            cache=settings.paths.cache,
+        )
 
     @property
     def context_tokens(self) -> int:
@@ -142,7 +176,9 @@ class LocalPolicy:
         from agent.engine.decode import Request
 
         ids = self._chat.encode(prompt)
-        return Request(self._session, ids, schema, max_tokens=max_tokens, sampling=replace(self._sampling, step=step))
+        sampling = replace(self._sampling, step=step)
+        shared = self._chat.opening_tokens(prompt)
+        return Request(self._session, ids, schema, max_tokens=max_tokens, sampling=sampling, shared=shared)
 
     def close(self) -> None:
         self._engine.forget(self._session)

@@ -1,0 +1,64 @@
+"""int8 weights as a start left them, so that the next one need not merge the adapter and round again.
+
+What is kept are the rounded weights and their scales, by base, adapter and network; norms and embeddings stay in the
+base's own files. Packing for this processor comes after, in the background, while the rest of a start goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.engine.precision import Rounded
+
+if TYPE_CHECKING:
+    from agent.engine.adapter import Adapter, Lineage
+
+LAYOUT = 1
+KEPT = 4
+"""So many models at most, the ones used last: each takes as many bytes as it has weights."""
+_SCALE = ".scale"
+
+
+def place(cache: Path, config: Mapping[str, Any], lineage: Lineage, adapter: Adapter | None) -> Path:
+    """Where the rounded weights of this base with this adapter are kept."""
+    adapted = None if adapter is None else [adapter.digest, dict(adapter.config)]
+    key = json.dumps([LAYOUT, lineage.base_digest, dict(config), adapted], sort_keys=True)
+    return cache / "rounded" / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+
+def read(file: Path) -> dict[str, Rounded] | None:
+    """The rounded weights by name, mapped; None where there are none that can be used."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        os.utime(file)
+    except (OSError, SafetensorError):
+        return None
+    return {n: Rounded(t, tensors[n + _SCALE]) for n, t in tensors.items() if not n.endswith(_SCALE)}
+
+
+def write(file: Path, weights: Mapping[str, Rounded]) -> None:
+    """Keep them, and remove what was used least recently. A folder that cannot be written to costs time, not a run."""
+    from safetensors.torch import save_file
+
+    tensors = {name: each.weight for name, each in weights.items()}
+    tensors |= {name + _SCALE: each.scale for name, each in weights.items()}
+    temporary = file.with_name(f".{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary)
+        temporary.replace(file)
+        for old in sorted(file.parent.glob("*.safetensors"), key=lambda kept: -kept.stat().st_mtime)[KEPT:]:
+            old.unlink(missing_ok=True)
+    except Exception:  # a full disk shows as a SafetensorError or an OSError
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
