@@ -1,23 +1,29 @@
 """`--dtype auto`: bf16 on a GPU; on the CPU int8 where the model says the same in int8 as in float32, else float32.
 
-The probe reads one text cut at several places and compares what either format would say next, greedily. It runs once
-for a model, adapter and torch version, and its result is remembered in the cache folder.
+The probe reads a few short sessions as the runtime would show them, and compares what either format would say next at
+every token of their actions, greedily. It runs once for a model, adapter and torch version, and its result is
+remembered in the cache folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.engine.adapter import Adapter, Lineage
+from agent.engine.chat import Chat
 from agent.engine.digests import write_whole
-from agent.engine.kvcache import KVCache
+from agent.engine.kvcache import KVCache, common_prefix
 from agent.engine.network import Network, Row
 from agent.engine.precision import DType
 from agent.engine.tokenizer import ModelTokenizer
+from agent.types import Message, Prompt
+from prompts import system_text
+from tools.plugins import load_tools
+from tools.schema import describe_tools
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,17 +32,35 @@ AGREEMENT = 0.9
 """Share of places where int8 must choose the token float32 chooses."""
 REGRET = 0.05
 """Mean loss, in nats of float32's own log-probability, that int8's choices may cost."""
-PROBE = """\
-You are an agent that works in a folder on this machine. Answer with one JSON object: a thought, a tool and its args.
-Goal: read notes.txt, count the lines that mention the river, and write the count to result.txt.
-{"thought":"I will look at the file first.","tool":"read_file","args":{"path":"notes.txt"}}
-The river rises in the hills north of the town. In spring it carries meltwater, and the mills along its banks run day
-and night until the level falls again in June. A survey of 1912 counted 14 bridges, 3 ferries and 27 mills.
-def count(lines, word):
-    return sum(1 for line in lines if word in line)
-{"thought":"Two lines mention the river, so I write 2.","tool":"write_file","args":{"path":"result.txt","content":"2"}}
-"""
-PLACES = 24
+SESSIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "Goal: How many lines of notes.txt mention the river? Write the number to result.txt",
+        '{"thought":"I search for it first.","tool":"search_files","args":{"pattern":"river","path":"notes.txt"}}',
+        "Result (ok): notes.txt:2: The river rises in the hills.\nnotes.txt:7: Two mills stand by the river.",
+        '{"thought":"Two lines mention it.","tool":"write_file","args":{"path":"result.txt","content":"2\\n"}}',
+        "Result (ok): wrote 2 bytes to result.txt",
+        '{"thought":"The number is written.","tool":"finish","args":{"answer":"2"}}',
+    ),
+    (
+        "Goal: what's the total of the amount column in data/orders_2024.csv",
+        '{"thought":"I look at the columns first.","tool":"read_file","args":{"path":"data/orders_2024.csv"}}',
+        "Result (ok): id,customer,amount\n1,Meyer,120.50\n2,Okafor,75.25\n3,Silva,310.00",
+        '{"thought":"Python adds them up.","tool":"run_python","args":{"code":"import csv\\nrows = csv.DictReader('
+        "open('data/orders_2024.csv'))\\nprint(sum(float(row['amount']) for row in rows))\"}}",
+        "Result (ok): 505.75",
+        '{"thought":"The total is 505.75.","tool":"finish","args":{"answer":"505.75"}}',
+    ),
+    (
+        "Goal: Replace the port in server.ini by 7443.",
+        '{"thought":"I read the file first.","tool":"read_file","args":{"path":"server.ini"}}',
+        "Result (ok): [server]\nhost = staging.example.org\nport = 8080",
+        '{"thought":"The port is 8080.","tool":"edit_file","args":{"path":"server.ini","old":"port = 8080",'
+        '"new":"port = 7443"}}',
+        "Result (ok): replaced 1 line in server.ini",
+        '{"thought":"It is done.","tool":"finish","args":{"answer":"The port is 7443 now."}}',
+    ),
+)
+"""Goal, action, result, action, ..., action."""
 
 
 def choose_dtype(
@@ -53,18 +77,19 @@ def choose_dtype(
 
     if on_gpu:
         return build("bf16"), "bf16, because it runs on a GPU"
-    key = [lineage.base_digest, adapter.digest if adapter else None, torch.__version__, AGREEMENT, REGRET, PROBE]
+    actions = list(_actions(tokenizer))
+    key = [lineage.base_digest, adapter.digest if adapter else None, torch.__version__, AGREEMENT, REGRET, actions]
     note = cache / "precision" / sha256(json.dumps(key).encode()).hexdigest()[:32]
     known = _read(note)
     if known is not None:
         return build("int8" if known["int8"] else "fp32"), known["why"]
     reference, quantized = build("fp32"), build("int8")
     with torch.inference_mode():
-        agreement, regret = compare(_next_tokens(reference, tokenizer), _next_tokens(quantized, tokenizer))
+        agreement, regret = compare(_next_tokens(reference, actions), _next_tokens(quantized, actions))
     good = agreement >= AGREEMENT and regret <= REGRET
     why = (
-        f"{'int8' if good else 'fp32'}, because int8 chose the same token as fp32 at {agreement:.0%} of {PLACES}"
-        f" places, at a cost of {regret:.3f} nats"
+        f"{'int8' if good else 'fp32'}, because int8 chose the same token as fp32 at {agreement:.0%} of"
+        f" {sum(len(action) for _, action in actions)} places, at a cost of {regret:.3f} nats"
     )
     write_whole(note, json.dumps({"int8": good, "why": why}))
     return (quantized if good else reference), why
@@ -78,17 +103,30 @@ def compare(reference: Tensor, other: Tensor) -> tuple[float, float]:
     return float((chosen == best).float().mean()), float(lost.mean())
 
 
-def _next_tokens(network: Network, tokenizer: ModelTokenizer) -> Tensor:
-    """Logits after the probe's text cut at `PLACES` places, [places, vocabulary]."""
+def _actions(tokenizer: ModelTokenizer) -> Iterator[tuple[list[int], list[int]]]:
+    """Each action of the probe: the ids of its prompt, and its own."""
+    system = Message("system", system_text(tools=describe_tools(load_tools(sandbox=True, memory=True))), "system")
+    chat = Chat(tokenizer)
+    for session in SESSIONS:
+        roles = ("user", "assistant") * len(session)
+        turns = [Message(role, text, "history") for role, text in zip(roles, session, strict=False)]
+        for place in range(1, len(turns), 2):
+            yield chat.encode(Prompt((system, *turns[:place]))), tokenizer.encode(turns[place].content)
+
+
+def _next_tokens(network: Network, actions: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Logits for each token of each action, [tokens, vocabulary]."""
     import torch
 
-    ids = tokenizer.encode(PROBE)[: network.context_tokens - 1]
-    cache = KVCache(network.layers)
     found: list[Tensor] = []
-    cuts = sorted({max(1, len(ids) * (n + 1) // PLACES) for n in range(PLACES)})
-    for start, end in zip([0, *cuts], cuts, strict=False):
-        found.append(network.forward([Row(cache, ids[start:end])]))
-        cache.ids += ids[start:end]
+    cache = KVCache(network.layers)
+    for prompt, action in actions:
+        ids = [*prompt, *action][-network.context_tokens :][:-1]
+        wanted = min(len(action), len(ids))
+        cache.crop(min(common_prefix(cache.ids, ids), len(ids) - wanted))
+        new = ids[len(cache.ids) :]
+        found.append(network.forward([Row(cache, new, wanted=wanted)]))
+        cache.ids += new
     return torch.cat(found)
 
 
