@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -28,3 +29,14 @@ class Example:
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.loss):
             raise ValueError(f"session {self.session}: {len(self.ids)} tokens but {len(self.loss)} loss marks")
+
+
+def within(examples: Sequence[Example], tokens: int) -> list[Example]:
+    """The first of `examples` that have no more than `tokens` tokens together; at least one, if there are any."""
+    found: list[Example] = []
+    for example in examples:
+        tokens -= len(example.ids)
+        if tokens < 0 and found:
+            break
+        found.append(example)
+    return found
