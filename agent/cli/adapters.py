@@ -126,6 +126,9 @@ def export(
     adapter: AdapterId,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="A folder that does not exist yet.")],
     merged: Annotated[bool, typer.Option("--merged", help="The whole model with the adapter inside it.")] = False,
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="FORMAT", help="With --merged: int8, a quarter of the size.")
+    ] = "",
     config: Config = None,
 ) -> None:
     """Copy an adapter (peft's format) somewhere else, or write the base with it inside."""
@@ -135,8 +138,10 @@ def export(
     entry = _registry(chosen).find(adapter)
     if out.exists():
         raise UsageError(f"{out} is there already: name a folder that does not exist yet.")
+    if quantize and not merged:
+        raise UsageError("--quantize is for whole models: give --merged too.")
     if merged:
-        write_merged(out, _base(chosen), entry, cache=chosen.load().paths.cache)
+        write_merged(out, _base(chosen), entry, cache=chosen.load().paths.cache, quantize=quantize)
     else:
         shutil.copytree(entry.folder, out)
     print(f"adapter {entry.id} is in {out}", file=sys.stderr)

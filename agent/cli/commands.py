@@ -19,6 +19,7 @@ from agent.cli import (
     look,
     memory,
     options,
+    prune,
     replay,
     train,
 )
@@ -67,6 +68,7 @@ def build() -> TyperGroup:
     app.command()(batches.batch)
     app.command("eval")(batches.evaluate)
     app.command()(train.train)
+    app.command()(prune.prune)
     app.command()(gate.gate)
     app.command()(improve.improve)
     for command in (look.doctor, look.tools, logs.show, logs.verify, logs.export, replay.replay):

@@ -91,7 +91,7 @@ def train(
         "evaluations": evaluations, "patience": patience, "dtype": dtype, "threads": threads,
         "max_minutes": max_minutes, "gradient_checkpointing": gradient_checkpointing or None,
         "targets": None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip()),
-        "epsilon": epsilon, "preference": preference, "anchor": anchor, "seed": _whole(seed),
+        "epsilon": epsilon, "preference": preference, "anchor": anchor, "seed": whole_number(seed),
     }  # fmt: skip
     from agent.learning.recipe import Recipe
 
@@ -110,7 +110,7 @@ def train(
     spec = model or dataset.manifest.get("base") or settings.model.name
     loaded = load_model(spec, dtype="fp32", cache=settings.paths.cache)
     base = Base.of(loaded)
-    _same_tokens(base, dataset.manifest, data)
+    same_tokens(base, dataset.manifest, data)
     examples: list[Example] = list(dataset.examples)
     held: list[Example] = []
     if holdout is not None:
@@ -133,7 +133,7 @@ def train(
 
         beside += read_text(text, loaded.tokenizer)
     del loaded
-    shown = _bar() if sys.stderr.isatty() else nullcontext(_line)
+    shown = progress_bar() if sys.stderr.isatty() else nullcontext(line)
     with shown as watch:
         trained = run(
             base, examples, recipe, out, holdout=held, replay=beside,
@@ -180,7 +180,8 @@ def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:
     print(f"{trained.folder}: {len(trained.points)} steps{why}{heldout}; use it with --adapter {trained.folder}")
 
 
-def _same_tokens(base: Base, manifest: Any, data: Path) -> None:
+def same_tokens(base: Base, manifest: Any, data: Path) -> None:
+    """Raise WhetstoneError if a dataset was made for other tokens than the model's."""
     for key, what in (("tokenizer_digest", "tokenizer"), ("template_digest", "chat template")):
         recorded = manifest.get(key) or manifest.get("lineage", {}).get(key)
         if recorded and recorded != getattr(base.lineage, key):
@@ -190,7 +191,8 @@ def _same_tokens(base: Base, manifest: Any, data: Path) -> None:
             )
 
 
-def _line(progress: Progress) -> None:
+def line(progress: Progress) -> None:
+    """Say how a training stands, about fifty times in its course."""
     point, every = progress.point, max(1, progress.steps // 50)
     if point.step % every == 0 or point.step == progress.steps or point.heldout is not None:
         print(_said(progress), file=sys.stderr, flush=True)
@@ -210,7 +212,8 @@ def _said(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def _bar() -> AbstractContextManager[Callable[[Progress], None]]:
+def progress_bar() -> AbstractContextManager[Callable[[Progress], None]]:
+    """A bar for a terminal, as long as the training lasts."""
     from contextlib import contextmanager
 
     from rich.console import Console
@@ -229,7 +232,8 @@ def _bar() -> AbstractContextManager[Callable[[Progress], None]]:
     return opened()
 
 
-def _whole(seed: str | None) -> int | None:
+def whole_number(seed: str | None) -> int | None:
+    """The seed of an option. Raises UsageError for anything else."""
     if seed is None:
         return None
     try:

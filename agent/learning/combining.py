@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,8 @@ from agent.engine.adapter import (
 from agent.engine.digests import write_whole
 from agent.engine.ensemble import ENSEMBLE, describe_ensemble
 from agent.learning.adapters import Entry
+from agent.learning.learner import Base, mapped_weights
+from agent.learning.model_folders import write_model
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
@@ -88,40 +89,42 @@ def write_weighted(
     return folder
 
 
-def write_merged(folder: Path, base: LoadedModel, entry: Entry, *, cache: Path) -> Path:
-    """Write the base with an adapter inside it as a model folder of its own, in the base's number format.
+def write_merged(folder: Path, base: LoadedModel, entry: Entry, *, cache: Path, quantize: str = "") -> Path:
+    """Write the base with an adapter inside it as a model folder of its own, in the base's number format or in int8.
 
-    Raises WhetstoneError for an ensemble, or if the folder exists.
+    Raises WhetstoneError for an ensemble, if the folder exists, or for a model or a number format that `quantize` does
+    not do.
     """
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from agent.engine.llama import understands
 
     if folder.exists():
         raise WhetstoneError(f"{folder} is there already: name a folder that does not exist yet")
     if (entry.folder / ENSEMBLE).is_file():
         raise WhetstoneError(f"adapter {entry.id} is an ensemble, which is no single model: export a weighted merge")
+    if quantize == "gguf":
+        raise WhetstoneError(
+            "GGUF files are read here and not written: export with --merged alone, and convert that folder with"
+            " llama.cpp's convert_hf_to_gguf.py"
+        )
+    if quantize not in ("", "int8"):
+        raise WhetstoneError(f"weights are not stored as {quantize!r} here: use --quantize int8")
+    if quantize and not understands(Base.of(base).config()):
+        raise WhetstoneError(
+            f"{base.spec} is run by transformers, which does not read these int8 weights: export it without --quantize,"
+            " and run it with --dtype int8"
+        )
     adapter = read_adapter(entry.folder, base.lineage, cache)
-    weights: dict[str, Tensor] = {}
-    for file in sorted(base.folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            weights |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    weights = mapped_weights(base.folder)
     if is_plain_lora(adapter):
         merged = merge(adapter, weights)
     else:
         from agent.engine.generic import load_transformers
 
-        whole = merge_by_peft(adapter, load_transformers(base.folder, "fp32")).state_dict()
-        merged = {name: whole[name] for name in weights}
-    folder.mkdir(parents=True)
-    save_file(
-        {name: merged[name].to(weight.dtype).contiguous() for name, weight in weights.items()},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    for file in base.folder.iterdir():
-        if file.suffix in (".json", ".jinja", ".txt", ".model") and "safetensors" not in file.name:
-            shutil.copyfile(file, folder / file.name)
-    return folder
+        found = merge_by_peft(adapter, load_transformers(base.folder, "fp32")).state_dict()
+        merged = {name: found[name] for name in weights}
+    if not quantize:
+        merged = {name: merged[name].to(weight.dtype) for name, weight in weights.items()}
+    return write_model(folder, base.folder, merged, int8=bool(quantize))
 
 
 def _sum(parts: Sequence[tuple[Tensor, Tensor]], rank: int) -> tuple[Tensor, Tensor]:

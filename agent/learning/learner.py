@@ -177,8 +177,10 @@ def number_format(recipe: Recipe) -> tuple[torch.device, torch.dtype]:
 
 
 def mapped_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a model folder, mapped from its files."""
+    """The state dict of a model folder, mapped from its files; in float32 where they hold int8."""
     from safetensors import safe_open
+
+    from agent.engine.quantized_files import whole
 
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
@@ -186,4 +188,4 @@ def mapped_weights(folder: Path) -> dict[str, Tensor]:
             weights |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if not weights:
         raise WhetstoneError(f"{folder} has no *.safetensors: fetch the model again")
-    return weights
+    return whole(weights)
