@@ -3,9 +3,10 @@
     python -m benchmarks.engine [--parts session,precision,batch,off,history] [--steps 10] [--threads 1] [--adapter F]
 
 session    a session of ten steps: ours; transformers' `generate`, reading the whole prompt at each step; smolagents'
-           `TransformersModel` and llama.cpp (llama-cpp-python, the GGUF of the same model, its own prefix cache and its
-           own JSON-schema grammar), each where it can be imported (`pip install --target` and PYTHONPATH will do).
-           The others are given our prompts and write as many tokens as we did.
+           `TransformersModel` where it can be imported (`pip install --target` and PYTHONPATH will do); llama.cpp (the
+           GGUF of the same model, its own prefix cache and its own JSON-schema grammar) where `--llama-cpp` names a
+           folder in which `npm install node-llama-cpp` was run, which brings it built for each kind of processor.
+           The others are given our prompts and write as many tokens as we did; llama.cpp ends where its JSON does.
 precision  seconds per token by number format, beside what reading the weights once would take.
 batch      1 to 16 sessions at once.
 off        the same session with the cache, forced tokens, guesses ahead or int8 switched off.
@@ -31,7 +32,7 @@ from agent.engine.decode import Engine, Request
 from agent.engine.models import LoadedModel, load_model
 from agent.settings import load_settings
 from agent.types import Completion, Message, Prompt
-from benchmarks.engine_peers import peers
+from benchmarks.engine_peers import Spent, peers
 from prompts import system_text
 from tools.plugins import load_tools
 from tools.schema import action_schema, describe_tools
@@ -106,7 +107,7 @@ def head(title: str) -> None:
     print(f"\n{title:<44} {'CPU s':>8} {'wall s':>8} {'x CPU':>8} {'x wall':>8}")
 
 
-def part_session(subject: Subject, steps: int, rounds: int) -> None:
+def part_session(subject: Subject, steps: int, rounds: int, llama_cpp: Path | None) -> None:
     head(f"a session of {steps} steps")
     best: list[Cost] = []
     story: list[Step] = []
@@ -118,13 +119,17 @@ def part_session(subject: Subject, steps: int, rounds: int) -> None:
     written = sum(s.completion.usage.generated for s in story)
     read = sum(s.completion.usage.prefilled for s in story)
     row(f"ours, {subject.loaded.dtype}", ours, ours, f"{written} tokens written, {read} read")
-    for name, run in peers(subject.loaded, subject.schema):
+    for name, run in peers(subject.loaded, subject.schema, llama_cpp):
+        elsewhere: list[Spent] = []
 
-        def replay(run: Any = run) -> None:
+        def replay(run: Any = run, elsewhere: list[Spent] = elsewhere) -> None:
             for step in story:
-                run(step.messages, step.ids, step.completion.usage.generated)
+                spent = run(step.messages, step.ids, step.completion.usage.generated)
+                elsewhere.extend([] if spent is None else [spent])
 
-        row(name, cost_of(replay), ours, f"{written} tokens written")
+        here = cost_of(replay)
+        cost = Cost(here.cpu + sum(spent.cpu for spent in elsewhere), here.wall)
+        row(name, cost, ours, f"{sum(spent.written for spent in elsewhere) or written} tokens written")
 
 
 def part_precision(options: argparse.Namespace) -> None:
@@ -226,6 +231,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=120, help="of one action at most")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--llama-cpp", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     options.cache = load_settings({}).paths.cache
@@ -236,7 +242,7 @@ def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f}, {options.threads} thread(s), {loaded.spec} {loaded.dtype}")
     parts = options.parts.split(",")
     if "session" in parts:
-        part_session(subject, options.steps, options.rounds)
+        part_session(subject, options.steps, options.rounds, options.llama_cpp)
     if "precision" in parts:
         part_precision(options)
     if "batch" in parts:
