@@ -68,6 +68,8 @@ def kill_while_it_writes(folder: Path, kills: int, seed: int) -> None:
         memory = open_memory(folder)
         with memory.reading() as catalogue:
             assert acknowledged <= catalogue.known_ids()
+        with memory.writing():  # Chroma opens, and is filled again where it must be
+            pass
         memory.search("sum the amounts")
         memory.close()
     assert acknowledged, "no writer got as far as one record"
