@@ -40,18 +40,23 @@ class Retold:
 
 @dataclass
 class Augmenter:
-    """Makes up to `variants` variants of each session it is given, and counts what came of them."""
+    """Makes up to `variants` variants of each session it is given, and counts what came of them.
+
+    `dropped` are the session and the number of each variant that met a held-out goal; those it is given stay away even
+    where the suite is not at hand.
+    """
 
     variants: int
     seed: int = 0
+    dropped: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     counts: Counter[str] = field(default_factory=Counter[str])
 
     def examples(self, session: Session, encoder: SessionEncoder, held_out: HeldOut) -> list[Example]:
         """The examples of a session's variants. They keep its id, its digest and its goal, and count from 1."""
         found: list[Example] = []
-        number = 0
-        for told in retellings(session, self.variants, self.seed):
-            if held_out.leak(told.session) is not None:
+        for number, told in enumerate(retellings(session, self.variants, self.seed), start=1):
+            if (session.id, number) in self.dropped or held_out.leak(told.session) is not None:
+                self.dropped.add((session.id, number))
                 self.counts["held out"] += 1
                 continue
             try:
@@ -59,7 +64,6 @@ class Augmenter:
             except Unusable:
                 self.counts["not writable"] += 1
                 continue
-            number += 1
             self.counts["renamed" if told.renaming else "reworded"] += 1
             goal = session.header["goal"]["text"]
             found += [replace(one, goal=goal, variant=number) for one in made]
@@ -68,7 +72,13 @@ class Augmenter:
 
     def as_data(self) -> dict[str, Any]:
         """For the manifest: what was asked for, and what came of it."""
-        return {"variants": self.variants, "seed": self.seed, "counts": dict(self.counts)}
+        dropped = [list(one) for one in sorted(self.dropped)]
+        return {"variants": self.variants, "seed": self.seed, "counts": dict(self.counts), "dropped": dropped}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Augmenter:
+        """One that makes the same variants as the one that a manifest or a card records."""
+        return cls(data["variants"], data["seed"], {(session, number) for session, number in data["dropped"]})
 
 
 def retellings(session: Session, variants: int, seed: int = 0) -> Iterator[Retold]:

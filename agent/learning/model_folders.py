@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.engine.adapter import CARD
 from agent.engine.digests import write_whole
 from agent.engine.quantized_files import write_int8
 from agent.types import WhetstoneError
@@ -43,7 +44,8 @@ def write_model(
         tensors = {name: weight.contiguous() for name, weight in weights.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for file in like.iterdir():
-        if file.suffix in OTHER_FILES and "safetensors" not in file.name:
+        # The card of a converted model speaks of the weights it was made of.
+        if file.suffix in OTHER_FILES and "safetensors" not in file.name and file.name != CARD:
             shutil.copyfile(file, folder / file.name)
     if config is not None:
         write_whole(folder / CONFIG, json.dumps(dict(config), indent=2))

@@ -81,7 +81,7 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         base.tokenizer, base.lineage, logits=base.model.vocabulary, loss_on=entry.card.get("loss_on", "sampled")
     )
     used: Mapping[str, list[list[str]]] = entry.card.get("sessions") or {}
-    told: Mapping[str, int] = entry.card.get("augmented") or {}
+    told: Mapping[str, Any] = entry.card.get("augmented") or {}
     sources = {
         name: _examples(rows, without, encoder, at, out / name, told if name == "task" else {})
         for name, rows in used.items()
@@ -89,7 +89,14 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
     if not sources.get("task"):
         raise WhetstoneError(f"adapter {entry.id} learned from this session alone: nothing is left to train it on")
     card: dict[str, Any] = dict(entry.card.get("recipe") or {})
-    train(Base.of(base), sources["task"], Recipe.of(card), out / "adapter", replay=sources.get("replay", ()))
+    train(
+        Base.of(base),
+        sources["task"],
+        Recipe.of(card),
+        out / "adapter",
+        replay=sources.get("replay", ()),
+        augmented=told or None,
+    )
     return out / "adapter"
 
 
@@ -99,7 +106,7 @@ def _examples(
     encoder: SessionEncoder,
     at: Mapping[str, Path | Session],
     out: Path,
-    told: Mapping[str, int],
+    told: Mapping[str, Any],
 ) -> list[Example]:
     wanted = {name: digest for name, digest in rows if name != without}
     missing = sorted(set(wanted) - set(at))
@@ -112,7 +119,7 @@ def _examples(
     everything = Filters(
         include=("verified", "unverified", "failed"), per_goal=len(wanted), near_duplicate=2.0, tainted=True
     )
-    again = Augmenter(told["variants"], told["seed"]) if told else None
+    again = Augmenter.of(told) if told else None
     build_dataset([at[name] for name in wanted], out, encoder, filters=everything, augmenter=again)
     examples = read_examples(out)
     changed = [example.session for example in examples if wanted[example.session] != example.digest]

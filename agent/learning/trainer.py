@@ -119,7 +119,9 @@ def _saved(
     state = training.state
     out.mkdir(parents=True, exist_ok=True)
     learner.save(out)
-    sessions = {s.name: [[e.session, e.digest] for e in s.everything()] for s in sources}
+    sessions = {
+        s.name: [list(one) for one in dict.fromkeys((e.session, e.digest) for e in s.everything())] for s in sources
+    }
     losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
     facts: dict[str, Any] = {
         "base": base.spec,

@@ -13,6 +13,7 @@ import pytest
 
 from agent.engine.models import LoadedModel, load_model
 from agent.journal import Session, read_session
+from agent.learning.adapters import Registry
 from agent.learning.augmenting import Augmenter, Retold, retellings
 from agent.learning.curriculum import task_named
 from agent.learning.curriculum.task import Act, Play, Said
@@ -20,6 +21,7 @@ from agent.learning.curriculum.teacher import Classroom
 from agent.learning.dataset import build_dataset, read_examples
 from agent.learning.heldout import read_held_out
 from agent.learning.learner import Base
+from agent.learning.purging import purge
 from agent.learning.recipe import Recipe
 from agent.learning.schedule import split_by_goal
 from agent.learning.sequences import SessionEncoder
@@ -178,6 +180,9 @@ def test_a_held_out_goal_is_not_reached_by_other_words(tmp_path: Path, encoder: 
     build_dataset([session], tmp_path / "set", encoder, held_out=read_held_out([suite]), augmenter=augmenter)
     assert augmenter.counts["held out"] == 1
     assert not any(example.variant for example in read_examples(tmp_path / "set"))
+    again = Augmenter.of(augmenter.as_data())  # as a purge does, which has no suite
+    build_dataset([session], tmp_path / "again", encoder, augmenter=again)
+    assert not any(example.variant for example in read_examples(tmp_path / "again"))
 
 
 def test_a_dataset_tells_its_sessions_again_and_keeps_them_together(
@@ -235,3 +240,20 @@ def _loss(trained: LoadedModel, examples: list[Any]) -> float:
         total -= sum(float(scores[place - 1, example.ids[place]]) for place in places)
         count += len(places)
     return total / count
+
+
+def test_a_purge_takes_out_the_retold_sessions_and_trains_on_those_of_the_others(
+    tmp_path: Path, base: LoadedModel, encoder: SessionEncoder
+) -> None:
+    sessions = [lived(tmp_path / "a"), lived(tmp_path / "b", "Tell me the total of Wendy in sales.csv.")]
+    manifest = build_dataset(sessions, tmp_path / "set", encoder, augmenter=Augmenter(2))
+    recipe = Recipe(objective="augment", rank=4, epochs=1, dtype="fp32", threads=1)
+    told = {"augmented": manifest["augmented"]}
+    trained = train(Base.of(base), read_examples(tmp_path / "set"), recipe, tmp_path / "adapter", **told)
+    registry = Registry(tmp_path / "adapters")
+    registry.add(trained.folder)
+    (done,) = purge(registry, sessions[0].id, base=base, sources=sessions, out=tmp_path / "out")
+    rebuilt = registry.find(done.rebuilt)
+    assert rebuilt.sessions == {sessions[1].id}
+    (examples,) = [read_examples(path.parent) for path in (tmp_path / "out").rglob("examples.jsonl")]
+    assert [example.variant for example in examples] == [0, 1, 2]

@@ -34,5 +34,9 @@ def test_an_adapter_is_taken_in_used_and_taken_back(tmp_path: Path) -> None:
     assert "rolled back" in shown
     assert place.call("adapters", "export", id, "-o", "copy").returncode == 0
     assert (place.folder / "copy" / "adapter_model.safetensors").is_file()
+    assert "--merged too" in place.call("adapters", "export", id, "-o", "no", "--quantize", "int8").stderr
+    whole = place.call("-m", str(model), "adapters", "export", id, "-o", "int8", "--merged", "--quantize", "int8")
+    assert whole.returncode == 0, whole.stderr
+    assert (place.folder / "int8" / "weights.int8.safetensors").is_file()
     assert place.call("adapters", "rm", id).returncode == 0
     assert json.loads(place.call("adapters", "list", "--json").stdout) == []

@@ -25,7 +25,9 @@ def test_sessions_become_a_dataset_that_can_be_looked_at_and_taken_elsewhere(tmp
     assert "⟦finish⟧" in shown
     stats = json.loads(place.call("dataset", "stats", "set", "--json").stdout)
     assert stats["counts"]["used"] == 1
-    chats = place.call("dataset", "export", "set").stdout
+    again = place.call("-m", model, "dataset", "build", "-o", "told", "--augment", "2").stdout
+    assert "told again: 2 " in again
+    chats = place.call("dataset", "export", "told").stdout
     assert json.loads(chats)["messages"][1]["content"] == "Goal: What is here?"
 
     (unchecked,) = stats["sessions_left_out"]

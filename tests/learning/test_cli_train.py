@@ -52,3 +52,14 @@ def test_a_dataset_of_another_tokenizer_is_refused(dataset: Path, capsys: pytest
 def test_a_wrong_choice_is_a_sentence(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(dataset), "-o", str(dataset.parent / "out"), "--method", "lori"]) == 2
     assert "choose one of lora" in capsys.readouterr().err
+
+
+def test_prune_makes_a_smaller_model_and_says_what_it_cost(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = dataset.parent / "smaller"
+    options = ["--layers", "1", "--rank", "4", "--epochs", "1", "--batch-tokens", "600", "--evaluations", "1"]
+    assert main(["prune", str(dataset), "-o", str(out), *options]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[:2] for line in said.splitlines()[1:4]] == [["before", "3"], ["pruned", "2"], ["healed", "2"]]
+    assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == 2
+    assert main(["prune", str(dataset), "-o", str(out), *options]) == 2
+    assert "is there already" in capsys.readouterr().err
