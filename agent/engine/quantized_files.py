@@ -46,9 +46,20 @@ def write_int8(folder: Path, weights: Mapping[str, Tensor]) -> Path:
     return folder / FILE
 
 
-def is_int8(folder: Path) -> bool:
-    """Whether a model folder is one of these."""
-    return (folder / FILE).is_file()
+def int8_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Rounded]] | None:
+    """What `network_weights` makes of a model folder; None if its weights are not in int8.
+
+    Raises WhetstoneError if the file is broken.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not (folder / FILE).is_file():
+        return None
+    try:
+        with safe_open(folder / FILE, framework="pt") as opened:
+            return network_weights({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WhetstoneError(f"{folder / FILE} is broken ({error}): export the model again") from error
 
 
 def network_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Rounded]] | None:

@@ -13,7 +13,7 @@ from agent.engine.kvcache import KVCache
 from agent.engine.llama import LlamaNetwork
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Network, Row
-from agent.engine.quantized_files import FILE, network_weights, whole
+from agent.engine.quantized_files import FILE, int8_weights, whole
 from agent.learning.combining import write_merged
 from agent.learning.learner import Base, mapped_weights
 from agent.learning.pruning import block_influence, prune, table, write_without
@@ -43,8 +43,9 @@ def test_int8_on_disk_says_what_int8_of_the_merged_model_says(world: World) -> N
     file = small / FILE
     assert file.stat().st_size < 0.3 * (full / "model.safetensors").stat().st_size
     stored = load_file(file)
-    found = network_weights(stored)
+    found = int8_weights(small)
     assert found is not None
+    assert int8_weights(full) is None
     weights, known = found
     assert not any(name.endswith("_proj.weight") for name in weights)
     config = json.loads((small / "config.json").read_text())
