@@ -60,10 +60,10 @@ def main() -> None:
     parser.add_argument("what", choices=("base", "goals"))
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--sessions", type=int, default=450, help="of the three old families")
-    parser.add_argument("--sloppy", type=int, default=150, help="of the new family, mostly done wrong")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--sloppy", type=int, default=450, help="of the new family, mostly done wrong")
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--train-goals", type=int, default=40)
-    parser.add_argument("--held-out", type=int, default=80, help="of the new family, and as many of each old one")
+    parser.add_argument("--held-out", type=int, default=100, help="of the new family; fewer of the old ones")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.what == "base":
@@ -131,14 +131,28 @@ def act(thought: str, tool: str, **args: Any) -> str:
 
 
 def write_goals(out: Path, train: int, held_out: int) -> None:
+    """No goal of one file is in another: there are 48 things to say, 96 to read, and many to write and to copy."""
+    taken: set[str] = set()
+    suite = {NEW: held_out, "write": held_out, "read": held_out // 2, "say": held_out // 4}
+    older = {"write": train, "read": train // 2, "say": train // 4}
     files = {
-        "goals.jsonl": [row for row, _ in tasks([NEW], train, "train")],
-        "older.jsonl": [row for row, _ in tasks(OLD, 2 * train, "older")],
-        "suite.jsonl": [row for row, _ in tasks([NEW, *OLD], 4 * held_out, "heldout")],
+        "suite.jsonl": [row for family, count in suite.items() for row in fresh(family, count, "heldout", taken)],
+        "goals.jsonl": [*fresh(NEW, train, "train", taken)],
+        "older.jsonl": [row for family, count in older.items() for row in fresh(family, count, "older", taken)],
     }
     for name, rows in files.items():
         (out / name).write_text("".join(json.dumps(as_data(row)) + "\n" for row in rows), encoding="utf-8")
         print(f"{out / name}: {len(rows)} goals")
+
+
+def fresh(family: str, count: int, seed: str, taken: set[str]) -> Iterator[GoalRow]:
+    """`count` goals of a family whose text is not in `taken`, where it then is."""
+    draw = random.Random(f"{seed} {family}")
+    for number in range(count):
+        while (row := task(family, draw, f"{seed}-{family}-{number}")[0]).goal.text in taken:
+            pass
+        taken.add(row.goal.text)
+        yield row
 
 
 def as_data(row: GoalRow) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from agent.engine.ensemble import is_ensemble, load_ensemble
 from agent.engine.gguf import Progress, converted
 from agent.engine.network import Network
 from agent.engine.precision import DType
+from agent.engine.quantized_files import int8_weights, whole
 from agent.engine.tokenizer import ModelTokenizer
 from agent.types import WhetstoneError
 
@@ -147,9 +148,12 @@ class _Builder:
         return GenericNetwork(model, dtype=dtype, device=self._device)
 
     def _from_rounded(self) -> LlamaNetwork:
-        """The int8 network; where it was built before, without merging and rounding again."""
+        """The int8 network; where it was built before or exported as such, without merging and rounding again."""
         from agent.engine.llama import LlamaNetwork
 
+        stored = int8_weights(self._folder) if self._adapter is None else None
+        if stored is not None:
+            return LlamaNetwork(self._config, stored[0], dtype="int8", device=self._device, known=stored[1])
         known = rounded.read(self._rounded)
         weights = self._state() if known is None else _mapped(self._folder)
         fresh = known is None
@@ -251,7 +255,7 @@ def _mapped(folder: Path) -> dict[str, Tensor]:
                 weights |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WhetstoneError(f"{file} is broken ({error}): fetch the model again") from error
-    return weights
+    return whole(weights)
 
 
 def _device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from agent.engine.adapter import CARD
 from agent.engine.kvcache import KVCache
 from agent.engine.llama import LlamaNetwork
 from agent.engine.models import LoadedModel, load_model
@@ -60,6 +61,27 @@ def test_int8_on_disk_says_what_int8_of_the_merged_model_says(world: World) -> N
     assert (loaded - rounded).abs().max() < 2 * (rounded - logits(exact)).abs().max(), "but for the table of embeddings"
     before = load_model(str(world.model), dtype="fp32", cache=cache).model
     assert (loaded - logits(exact)).abs().mean() < 0.2 * (logits(before) - logits(exact)).abs().mean()
+
+
+def test_an_int8_folder_is_a_model_like_any_other(world: World) -> None:
+    entry = world.registry.add(world.trained(1))
+    cache = world.folder / "cache"
+    small = write_merged(world.folder / "small", world.base, entry, cache=cache, quantize="int8")
+    found = int8_weights(small)
+    assert found is not None
+    config = json.loads((small / "config.json").read_text())
+    direct = LlamaNetwork(config, found[0], dtype="int8", device=torch.device("cpu"), known=found[1])
+    loaded = load_model(str(small), dtype="int8", cache=cache)
+    assert torch.equal(logits(loaded.model), logits(direct))
+    assert not list((cache / "rounded").glob("*")), "what is rounded already is not kept twice"
+    values = logits(load_model(str(small), dtype="fp32", cache=cache).model)
+    assert torch.nn.functional.cosine_similarity(values, logits(loaded.model)).min() > 0.99
+    full = write_merged(world.folder / "full", world.base, entry, cache=cache)
+    adapter = build_adapter(world.folder / "another", full, seed=5)
+    (adapter / CARD).unlink(missing_ok=True)  # of the same shapes, and nobody says of which weights
+    for dtype in ("fp32", "int8"):
+        adapted = logits(load_model(str(small), adapter=adapter, dtype=dtype, cache=cache).model)
+        assert not torch.allclose(adapted, values, atol=1e-3)
 
 
 def test_an_int8_folder_can_be_trained_on_and_other_formats_are_refused(world: World) -> None:
