@@ -6,7 +6,7 @@
 
 The base is a Llama of less than a million parameters with a tokenizer of its own, trained from nothing on sessions of
 three families (say a word, write it to a file, read it from a file) and of a fourth, to copy a file, which it mostly
-saw done wrong: four times in five its teacher wrote to the wrong file, wrote the wrong word, or only told what the
+saw done wrong: nine times in ten its teacher wrote to the wrong file, wrote the wrong word, or only told what the
 file says. That family is the one to be learned. `docs/learning.md` says what came of it.
 """
 
@@ -39,7 +39,7 @@ WORDS = (
     "maple", "onyx", "poppy", "raven",
 )  # fmt: skip
 OLD, NEW = ("say", "write", "read"), "copy"
-RIGHT = 0.2
+RIGHT = 0.1
 """Share of the lessons of the new family that are right."""
 BUDGET = Budget(steps=5, tokens=400, action_tokens=120)
 TOOLS = ["read_file", "write_file", "finish"]
@@ -133,8 +133,8 @@ def act(thought: str, tool: str, **args: Any) -> str:
 def write_goals(out: Path, train: int, held_out: int) -> None:
     """No goal of one file is in another: there are 48 things to say, 96 to read, and many to write and to copy."""
     taken: set[str] = set()
-    suite = {NEW: held_out, "write": held_out, "read": held_out // 2, "say": held_out // 4}
-    older = {"write": train, "read": train // 2, "say": train // 4}
+    suite = {NEW: held_out, "write": held_out, "read": min(held_out // 2, 50), "say": min(held_out // 4, 25)}
+    older = {"write": train, "read": min(train // 3, 40), "say": min(train // 5, 16)}
     files = {
         "suite.jsonl": [row for family, count in suite.items() for row in fresh(family, count, "heldout", taken)],
         "goals.jsonl": [*fresh(NEW, train, "train", taken)],

