@@ -178,9 +178,10 @@ def test_an_empty_memory_is_said_and_not_made(tmp_path: Path, command: list[str]
 
 
 def test_a_memory_that_another_process_holds_is_said(filled: Place) -> None:
+    (filled.folder / "new.txt").write_text("plums and cherries")
     with (filled.folder.parent / "home/.local/share/whetstone/memory/lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        refused = memory(filled, "search", "port")
+        refused = memory(filled, "add", "new.txt")
     assert refused.returncode == 1
     assert "is in use by process" in refused.stderr
 

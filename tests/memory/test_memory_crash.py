@@ -28,6 +28,8 @@ from made_sessions import many_sessions
 from memory import open_memory
 from memory.record import derive
 memory = open_memory(Path(sys.argv[1]), lock_seconds=60)
+with memory.writing():
+    pass
 print("ready", flush=True)
 for events in many_sessions(int(sys.argv[2])):
     for record in derive(events):

@@ -224,7 +224,8 @@ from memory import open_memory
 from agent.types import MemoryRecord
 memory = open_memory(Path("m"))
 memory.add([MemoryRecord("1", "a fact", "note", "model", "s", 1, "g", 1.0)])
-settings = memory._dense._client.get_settings()
+with memory.writing() as (_, dense):
+    settings = dense._client.get_settings()
 print(len(memory.search("fact")), settings.anonymized_telemetry, settings.chroma_otel_collection_endpoint or None)
 """
     result = run_python(code)
