@@ -12,8 +12,7 @@ import typer
 
 from agent.cli import UsageError
 from agent.cli.options import Config, Json, Model, Seed, chosen_in
-from agent.cli.train import Dataset, line, progress_bar, same_tokens, whole_number
-from agent.types import WhetstoneError
+from agent.cli.train import Dataset, line, progress_bar, recipe_of, same_tokens, whole_number
 
 
 def prune(
@@ -42,12 +41,7 @@ def prune(
         "rank": rank, "learning_rate": learning_rate, "epochs": epochs, "batch_tokens": batch_tokens,
         "max_minutes": max_minutes, "evaluations": evaluations, "seed": whole_number(seed),
     }  # fmt: skip
-    from agent.learning.recipe import Recipe
-
-    try:
-        recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
-    except WhetstoneError as error:
-        raise UsageError(str(error)) from error
+    recipe = recipe_of(given)
     if out.exists():
         raise UsageError(f"{out} is there already: name a folder that does not exist yet.")
     chosen = chosen_in(context, config, json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,16 @@ DISCRIMINATOR = "discriminator"
 """An objective of its own kind: what comes of it is a classifier of sessions, no adapter."""
 Number = float | None
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset made by `dataset build`.")]
+
+
+def recipe_of(given: Mapping[str, Any]) -> Recipe:
+    """The recipe with the options that were given; those that are None keep their defaults."""
+    from agent.learning.recipe import Recipe
+
+    try:
+        return Recipe(**{name: value for name, value in given.items() if value is not None})
+    except WhetstoneError as error:
+        raise UsageError(str(error)) from error
 
 
 def train(
@@ -93,12 +103,7 @@ def train(
         "targets": None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip()),
         "epsilon": epsilon, "preference": preference, "anchor": anchor, "seed": whole_number(seed),
     }  # fmt: skip
-    from agent.learning.recipe import Recipe
-
-    try:
-        recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
-    except WhetstoneError as error:
-        raise UsageError(str(error)) from error
+    recipe = recipe_of(given)
     chosen = chosen_in(context, config, json)
     from agent.engine.models import load_model
     from agent.learning.dataset import read_dataset, read_examples

@@ -54,6 +54,7 @@ class Chat:
 
     def __init__(self, tokenizer: ModelTokenizer, *, thinking: Thinking = "auto") -> None:
         self._tokenizer = tokenizer
+        self._last_system: tuple[str, list[int]] | None = None
         self._source = tokenizer.chat_template or PLAIN_TEMPLATE
         if tokenizer.chat_template is None and tokenizer.eos_id is None:
             raise WhetstoneError("the model has neither a chat template nor an end token: give another with --model")
@@ -96,8 +97,7 @@ class Chat:
         elif self._with_system is None:  # no system role: what it would say opens the first user turn
             ids = structure(self._pieces.opening) + encode(system + JOINT + first)
         else:
-            own = self._with_system
-            ids = structure(own.opening) + encode(system) + structure(own.system_to_user) + encode(first)
+            ids = self._system_turn(system, self._with_system) + encode(first)
         for turn in turns[1:]:
             ids += self._assistant(turn) if turn[0].role == "assistant" else encode(_joined(turn))
         return ids + self._generation
@@ -105,11 +105,16 @@ class Chat:
     def opening_tokens(self, prompt: Prompt) -> int:
         """How many ids at the beginning of `encode(prompt)` are the system turn; 0 where it has no turn of its own."""
         system, _ = _turns(prompt.messages)
-        own = self._with_system
-        if system is None or own is None:
-            return 0
-        opening = self._tokenizer.encode_structure(own.opening), self._tokenizer.encode_structure(own.system_to_user)
-        return sum(map(len, opening)) + len(self._tokenizer.encode(system))
+        return 0 if system is None or self._with_system is None else len(self._system_turn(system, self._with_system))
+
+    def _system_turn(self, system: str, pieces: _Pieces) -> list[int]:
+        """The ids up to the first user content. All steps of a session ask for the same ones."""
+        if (last := self._last_system) is not None and last[0] == system:
+            return last[1]
+        encode, structure = self._tokenizer.encode, self._tokenizer.encode_structure
+        ids = structure(pieces.opening) + encode(system) + structure(pieces.system_to_user)
+        self._last_system = system, ids
+        return ids
 
     def _assistant(self, turn: Sequence[Message]) -> list[int]:
         if len(turn) > 1 or turn[0].token_ids is None:

@@ -19,12 +19,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from agent.journal import Session
 from agent.types import JSON, Event
+
+
+def with_texts(value: JSON, change: Callable[[str], str], other: Callable[[JSON], JSON] = lambda value: value) -> JSON:
+    """The same JSON value with every text in it, keys of objects included, passed through `change`, and every number,
+    truth value and null through `other`."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, JSON]", value)
+        return {change(key): with_texts(part, change, other) for key, part in fields.items()}
+    if isinstance(value, list | tuple):
+        return [with_texts(part, change, other) for part in cast("Sequence[JSON]", value)]
+    return other(value)
 
 
 @dataclass
@@ -41,13 +54,9 @@ class Placeholders:
 
     def value(self, value: JSON) -> JSON:
         """The same JSON value with every text in it, keys of objects included, passed through `text`."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            fields = cast("Mapping[str, JSON]", value)
-            return {self.text(key): self.value(part) for key, part in fields.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(part) for part in cast("list[JSON]", value)]
+        return with_texts(value, self.text, self._number)
+
+    def _number(self, value: JSON) -> JSON:
         if isinstance(value, int) and len(str(value)) in _CARD_LENGTHS and _card(str(value)):
             return self._placeholder("CARD", str(value))
         return value

@@ -23,8 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any
 
+from agent.export.redaction import with_texts
 from agent.journal import Session
 from agent.learning.curriculum import names
 from agent.learning.curriculum.draw import Draw
@@ -65,14 +66,7 @@ class Renaming:
 
     def value(self, value: JSON) -> JSON:
         """A JSON value with every text in it changed, keys of objects included."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            fields = cast("Mapping[str, JSON]", value)
-            return {self.text(key): self.value(part) for key, part in fields.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(part) for part in cast("Sequence[JSON]", value)]
-        return value
+        return with_texts(value, self.text)
 
     def path(self, path: str) -> str:
         """A file's path under its new name."""

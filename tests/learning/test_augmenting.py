@@ -28,19 +28,12 @@ from agent.learning.sequences import SessionEncoder
 from agent.learning.trainer import train
 from agent.types import WhetstoneError
 from tests.learning.test_dataset import encoder_of, session_of
-from tests.models import build_model
 from tests.sessions import act, finish
 
 FAMILIES = (
     "csv_sum", "csv_cell", "csv_filter", "count_matches", "config_value", "change_setting", "append_line", "read_out",
     "csv_to_json", "chain_two", "csv_group", "dedupe_lines",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder = tmp_path_factory.mktemp("base")
-    return load_model(str(build_model(folder / "tiny")), dtype="fp32", cache=folder / "cache")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.engine.decode import prompt_digest
-from agent.engine.models import LoadedModel, load_model
+from agent.engine.models import LoadedModel
 from agent.journal import Session, find_session, read_session
 from agent.learning.dataset import build_dataset, read_dataset, read_examples
 from agent.learning.filters import Filters
@@ -19,14 +19,7 @@ from agent.learning.sequences import SessionEncoder
 from agent.policies.local import LocalPolicy
 from agent.runtime import run_goal
 from agent.types import Completion, Goal, Policy, WhetstoneError
-from tests.models import build_model
 from tests.sessions import Recorder, act, finish, settings_for
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder = tmp_path_factory.mktemp("base")
-    return load_model(str(build_model(folder / "tiny")), dtype="fp32", cache=folder / "cache")
 
 
 @pytest.fixture

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.engine.models import LoadedModel, load_model
+from agent.engine.models import LoadedModel
 from agent.export import export_sessions
 from agent.learning.dataset import build_dataset, read_examples
 from agent.learning.imports import read_chats
 from agent.learning.sequences import SessionEncoder
 from agent.types import WhetstoneError
 from tests.learning.test_dataset import session_of
-from tests.models import build_model
 from tests.sessions import act, finish
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder = tmp_path_factory.mktemp("base")
-    return load_model(str(build_model(folder / "tiny")), dtype="fp32", cache=folder / "cache")
 
 
 @pytest.fixture

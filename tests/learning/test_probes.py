@@ -14,14 +14,8 @@ from agent.learning.drift import mean_divergence
 from agent.learning.planted import plant, rank
 from agent.learning.sequences import SessionEncoder
 from tests.learning.test_dataset import session_of
-from tests.models import build_adapter, build_model
+from tests.models import build_adapter
 from tests.sessions import act, finish
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder = tmp_path_factory.mktemp("base")
-    return load_model(str(build_model(folder / "tiny")), dtype="fp32", cache=folder / "cache")
 
 
 @pytest.fixture
