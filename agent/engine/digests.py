@@ -63,3 +63,9 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def keep_newest(folder: Path, pattern: str, count: int) -> None:
+    """Remove all but the `count` files that were changed or touched last. Raises OSError."""
+    for old in sorted(folder.glob(pattern), key=lambda file: -file.stat().st_mtime)[count:]:
+        old.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.engine.digests import keep_newest
 from agent.engine.kvcache import KVCache
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class PrefixFiles:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(sha256(content).digest() + content)
             temporary.replace(file)
-            for old in sorted(self._folder.glob("*.kv"), key=lambda kept: -kept.stat().st_mtime)[KEPT:]:
-                old.unlink(missing_ok=True)
+            keep_newest(self._folder, "*.kv", KEPT)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

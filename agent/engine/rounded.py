@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.engine.digests import keep_newest
 from agent.engine.precision import Rounded
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def write(file: Path, weights: Mapping[str, Rounded]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary)
         temporary.replace(file)
-        for old in sorted(file.parent.glob("*.safetensors"), key=lambda kept: -kept.stat().st_mtime)[KEPT:]:
-            old.unlink(missing_ok=True)
+        keep_newest(file.parent, "*.safetensors", KEPT)
     except Exception:  # a full disk shows as a SafetensorError or an OSError
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
