@@ -86,6 +86,9 @@ def train(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Half the memory for a third more time.")
     ] = False,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="ADAPTER", help="Go on from this LoRA, not from nothing.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
     model: Model = None,
     seed: Seed = None,
@@ -105,6 +108,7 @@ def train(
     }  # fmt: skip
     recipe = recipe_of(given)
     chosen = chosen_in(context, config, json)
+    from agent.engine.adapter import read_adapter
     from agent.engine.models import load_model
     from agent.learning.dataset import read_dataset, read_examples
     from agent.learning.learner import Base
@@ -138,11 +142,12 @@ def train(
 
         beside += read_text(text, loaded.tokenizer)
     del loaded
+    before = None if start is None else read_adapter(start, base.lineage, settings.paths.cache)
     shown = progress_bar() if sys.stderr.isatty() else nullcontext(line)
     with shown as watch:
         trained = run(
             base, examples, recipe, out, holdout=held, replay=beside,
-            rejected=others,
+            rejected=others, start=before,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
             loss_on=dataset.manifest.get("loss_on"), planted=dataset.manifest.get("planted"),
             augmented=dataset.manifest.get("augmented"),

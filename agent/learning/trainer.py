@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from agent.engine.adapter import CARD, write_card
+from agent.engine.adapter import CARD, Adapter, write_card
 from agent.engine.digests import write_whole
 from agent.learning.checkpoint import remove_checkpoint
 from agent.learning.curves import Point, draw_curve, write_curve
@@ -23,6 +23,7 @@ from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
 from agent.learning.recipe import PREFERENCE, Recipe
 from agent.learning.schedule import Source, pairs, schedule
+from agent.learning.starting import begin_from, parent_of
 from agent.learning.training import Progress, Training
 from agent.types import WhetstoneError
 
@@ -50,6 +51,7 @@ def train(
     holdout: Sequence[Example] = (),
     replay: Sequence[Example] = (),
     rejected: Sequence[Example] = (),
+    start: Adapter | None = None,
     resume: bool = False,
     watch: Callable[[Progress], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -59,6 +61,7 @@ def train(
 
     `replay` are sessions of other families, or raw text, whose mean loss is added with `recipe.replay_weight`;
     `rejected` are what `dpo` and `spin` pair with `examples` of the same goal;
+    `start` is a LoRA of the same base and shape, whose weights are the first ones instead of fresh ones;
     `holdout` decides when to stop and which step's weights are saved; `resume` goes on from a checkpoint in `out`, if
     there is one. `card` goes into the adapter's card beside the recipe, the sessions and the losses. Raises
     WhetstoneError, before it starts, if the base does not fit into memory, the method is not for it, or the
@@ -79,13 +82,16 @@ def train(
     steps = schedule(sources, recipe, share=shares(base, recipe))
     learner = open_learner(base, recipe, steps=len(steps), keep_weights=roomy)
     identity = _identity(base, recipe, sources, holdout)
+    if start is not None:
+        begin_from(learner, start, recipe)
+        identity = sha256(f"{identity} from {start.digest}".encode()).hexdigest()
     training = Training(learner, recipe, steps, holdout, out, identity)
     if resume and recipe.method == "adalora":
         raise WhetstoneError("adalora cannot be resumed, its rank allocation is not kept: train again without --resume")
     if resume:
         training.load()
     training.run(watch, checkpoint_seconds, 1.5 * expected)
-    return _saved(training, learner, base, recipe, sources, out, identity, card)
+    return _saved(training, learner, base, recipe, sources, out, identity, card, start)
 
 
 def _sources(
@@ -113,6 +119,7 @@ def _saved(
     out: Path,
     identity: str,
     card: Mapping[str, Any],
+    start: Adapter | None,
 ) -> Trained:
     """Save the adapter of the best measured step, or of the last, its card and its curve."""
     training.use_best()
@@ -122,13 +129,15 @@ def _saved(
     sessions = {
         s.name: [list(one) for one in dict.fromkeys((e.session, e.digest) for e in s.everything())] for s in sources
     }
+    before = parent_of(start) if start is not None else {}
     losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
     facts: dict[str, Any] = {
         "base": base.spec,
         "recipe": recipe.card(),
-        "sessions": sessions,
+        "sessions": sessions | before.pop("sessions", {}),
         "data_sha256": identity,
         "training": {"steps": state.step, "tokens": state.tokens, "stopped": state.stopped, "loss": losses},
+        **before,
         **card,
     }
     if recipe.method == "full":  # a model of its own, which belongs to no other
