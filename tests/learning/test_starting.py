@@ -76,7 +76,12 @@ def test_a_purge_takes_it_out_for_what_its_parent_had_learned(base: Base, first:
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"rank": 8}, "r 4"), ({"alpha": 16}, "lora_alpha 8"), ({"layers": 1}, "other layers"), ({"method": "ia3"}, "ia3")],
+    [
+        ({"rank": 8}, "r 4"),
+        ({"alpha": 16}, "lora_alpha 8"),
+        ({"layers": 1}, "other layers"),
+        ({"method": "ia3"}, "ia3"),
+    ],
 )
 def test_another_shape_or_method_is_refused(
     base: Base, first: Adapter, tmp_path: Path, changed: dict[str, Any], named: str
