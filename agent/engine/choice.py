@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,12 +79,14 @@ def choose_dtype(
 
     if on_gpu:
         return build("bf16"), "bf16, because it runs on a GPU"
-    actions = list(_actions(tokenizer))
-    key = [lineage.base_digest, adapter.digest if adapter else None, torch.__version__, AGREEMENT, REGRET, actions]
+    system = system_text(tools=describe_tools(load_tools(sandbox=True, memory=True)))
+    what = [asdict(lineage), adapter.digest if adapter else None, torch.__version__]
+    key = [*what, AGREEMENT, REGRET, system, SESSIONS]
     note = cache / "precision" / sha256(json.dumps(key).encode()).hexdigest()[:32]
     known = _read(note)
     if known is not None:
         return build("int8" if known["int8"] else "fp32"), known["why"]
+    actions = list(_actions(tokenizer, system))
     reference, quantized = build("fp32"), build("int8")
     with torch.inference_mode():
         agreement, regret = compare(_next_tokens(reference, actions), _next_tokens(quantized, actions))
@@ -104,15 +107,15 @@ def compare(reference: Tensor, other: Tensor) -> tuple[float, float]:
     return float((chosen == best).float().mean()), float(lost.mean())
 
 
-def _actions(tokenizer: ModelTokenizer) -> Iterator[tuple[list[int], list[int]]]:
+def _actions(tokenizer: ModelTokenizer, system: str) -> Iterator[tuple[list[int], list[int]]]:
     """Each action of the probe: the ids of its prompt, and its own."""
-    system = Message("system", system_text(tools=describe_tools(load_tools(sandbox=True, memory=True))), "system")
+    opening = Message("system", system, "system")
     chat = Chat(tokenizer)
     for session in SESSIONS:
         roles = ("user", "assistant") * len(session)
         turns = [Message(role, text, "history") for role, text in zip(roles, session, strict=False)]
         for place in range(1, len(turns), 2):
-            yield chat.encode(Prompt((system, *turns[:place]))), tokenizer.encode(turns[place].content)
+            yield chat.encode(Prompt((opening, *turns[:place]))), tokenizer.encode(turns[place].content)
 
 
 def _next_tokens(network: Network, actions: Sequence[tuple[list[int], list[int]]]) -> Tensor:

@@ -6,9 +6,11 @@ load. Weights are mapped, not read, and transformers is imported only for models
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,7 @@ def load_model(
     # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
     # nothing. It is read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _import_torch()
     import torch
 
     if threads:
@@ -113,6 +116,18 @@ def load_model(
             " belong together, fetch the model again"
         )
     return LoadedModel(network, tokenizer, spec, folder, lineage, chosen, network.dtype, str(place), tuple(notes))
+
+
+def _import_torch() -> None:
+    """What the import makes stays until the end: the collector need not look through it, now or later."""
+    if "torch" not in sys.modules:
+        gc.disable()
+        try:
+            import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+            gc.freeze()
+        finally:
+            gc.enable()
 
 
 class _Builder:
