@@ -136,6 +136,10 @@ class Catalogue:
         distinct = {record.id: record for record in records}
         return [r for r in distinct.values() if not self.connection.execute(seen, (r.id, r.id)).fetchone()]
 
+    def last_key(self) -> int:
+        """The largest key so far, 0 without records. Keys only grow."""
+        return int(self.connection.execute("SELECT ifnull(max(key), 0) FROM records").fetchone()[0])
+
     def needs_vector(self, record: MemoryRecord) -> bool:
         """Whether adding `record` would show its text: a new row, or one whose earliest record it is."""
         row = self.connection.execute("SELECT created, id FROM records WHERE fold = ?", (fold_key(record),)).fetchone()

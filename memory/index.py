@@ -91,13 +91,14 @@ class VectorMemory:
         with self.writing() as (catalogue, dense):
             late = [r for r in catalogue.unknown(new) if r.id not in packed and catalogue.needs_vector(r)]
             packed.update(zip((r.id for r in late), self._embed([embedded_text(r) for r in late], None), strict=True))
+            last = catalogue.last_key()
             with catalogue.transaction():
                 keys = [catalogue.insert(record, packed.get(record.id)) for record in catalogue.unknown(new)]
                 changed = sorted({key for key in keys if key is not None})
                 if changed:
                     catalogue.set_meta(dirty=1)
             for batch, vectors in catalogue.vectors(changed):
-                dense.upsert(batch, vectors)
+                dense.upsert(batch, vectors, known=[key for key in batch if key <= last])
             catalogue.set_meta(dirty=0)
 
     def recall(

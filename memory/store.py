@@ -42,7 +42,11 @@ class DenseIndex:
             for key, distance in zip(found["ids"][0], found["distances"][0], strict=True)
         ]
 
-    def upsert(self, keys: Sequence[int], vectors: NDArray[np.float32]) -> None:
+    def upsert(self, keys: Sequence[int], vectors: NDArray[np.float32], *, known: Sequence[int] = ()) -> None:
+        """Store vectors, [len(keys), dimensions]. `known` are those of the keys that have one already."""
+        # Chroma replays what was written since its last save in parallel at every opening. An update there can leave
+        # the vector cut off from the graph, so that no search finds it until the next opening; a new one cannot.
+        self.delete(known)
         for start in range(0, len(keys), _BATCH):
             part = slice(start, start + _BATCH)
             self._collection.upsert(ids=[str(key) for key in keys[part]], embeddings=vectors[part])

@@ -12,7 +12,8 @@ import pytest
 
 from agent.types import MemoryRecord, WhetstoneError
 from memory import open_memory
-from memory.catalogue import Filter
+from memory.catalogue import Filter, matrix
+from memory.store import DenseIndex
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +126,23 @@ def test_the_index_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> No
         rows.append([(row.record, row.last_seen, row.count) for row in memory.list_records()])
     assert rows[0] == rows[1]
     assert len(rows[0]) == 3
+
+
+def test_a_vector_is_replaced_by_taking_the_old_one_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chroma 1.5.9 may cut a vector that is updated off from the graph when it replays its log."""
+    taken_out: list[int] = []
+    delete = DenseIndex.delete
+    monkeypatch.setattr(DenseIndex, "delete", lambda self, keys: (taken_out.extend(keys), delete(self, keys)))
+    memory = open_memory(tmp_path)
+    memory.add([record("The staging port is 7443", session="late", created=1.8e9), record("a note of another thing")])
+    assert taken_out == []
+    memory.add([record("staging port 7443", session="early", created=1.6e9)])
+    shown = next(row for row in memory.list_records() if row.record.session == "early")
+    assert shown.count == 2
+    assert taken_out == [shown.key]
+    with memory.writing() as (_, dense):
+        assert dense.search(matrix([shown.vector])[0], 1) == [(shown.key, pytest.approx(1.0, abs=1e-3))]
+        assert dense.count() == 2
 
 
 def test_a_step_next_to_a_hit_is_lifted(tmp_path: Path) -> None:
