@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 from agent.types import Event, MemoryRecord
 from benchmarks.memory_quality import quality
 from memory import open_memory, rebuild
-from memory.catalogue import Filter
 from memory.embed import Embedder
 from memory.index import VectorMemory
+from memory.rows import Filter
 from memory.search import dense_search
 
 MOST_EMBEDDED = 2000

@@ -22,9 +22,9 @@ import numpy as np
 
 from agent.types import MemoryRecord
 from memory import lexical, open_memory
-from memory.catalogue import Filter
 from memory.index import VectorMemory
 from memory.recall import Candidate
+from memory.rows import Filter
 from memory.search import dense_search
 
 

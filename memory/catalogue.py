@@ -10,13 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from agent.types import MemoryKind, MemoryRecord
+from agent.types import MemoryRecord
 from memory import lexical
 from memory.fold import fold_key
+from memory.rows import FIELDS, Filter, Place, Row, matrix, row_of, shown_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,63 +39,7 @@ _TABLES = """
 """
 _CACHE_KIB = 32 * 1024
 """A few ten thousand records: with SQLite's own 2 MiB most of what a recall looks at is read anew."""
-_FIELDS = "key, id, text, kind, origin, session, step, goal, created, importance, last_seen, count, recalled, vector"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One record of the index with what folding and use have added to it."""
-
-    key: int
-    record: MemoryRecord
-    last_seen: float
-    """Unix time, seconds, of the latest record that folded into this one."""
-    count: int
-    """How many records say this."""
-    recalled: int
-    """How often a session was shown it."""
-    vector: bytes
-    """float16 little-endian [dimensions]."""
-
-
-class Place(NamedTuple):
-    """What decides the rank of a record, without its text."""
-
-    key: int
-    kind: MemoryKind
-    session: str
-    step: int
-    importance: float
-    last_seen: float
-    """Unix time, seconds, of the latest record that folded into this one."""
-    chars: int
-    """How long its text is."""
-    vector: bytes
-    """float16 little-endian [dimensions]."""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which records a search may bring back."""
-
-    kinds: frozenset[MemoryKind] | None = None
-    session: str | None = None
-    exclude_session: str | None = None
-
-    def sql(self) -> tuple[str, tuple[object, ...]]:
-        """A condition on `records`, `1` when everything may come back, and its values."""
-        parts: list[str] = []
-        values: list[object] = []
-        if self.kinds is not None:
-            parts.append(f"records.kind IN ({','.join('?' * len(self.kinds))})")
-            values.extend(sorted(self.kinds))
-        if self.session is not None:
-            parts.append("records.key IN (SELECT record FROM members WHERE session = ?)")
-            values.append(self.session)
-        if self.exclude_session is not None:
-            parts.append("EXISTS (SELECT 1 FROM members WHERE record = records.key AND session <> ?)")
-            values.append(self.exclude_session)
-        return " AND ".join(parts) or "1", tuple(values)
+_NAMED = 500
 
 
 class Catalogue:
@@ -159,7 +103,7 @@ class Catalogue:
                 execute(
                     "INSERT INTO records(fold, id, text, kind, origin, session, step, goal, created, importance, "
                     "last_seen, count, vector) VALUES (?,?,?,?,?,?,?,?,?,?,?,1,?)",
-                    (fold, *_shown(record), record.created, vector),
+                    (fold, *shown_fields(record), record.created, vector),
                 ).lastrowid
                 or 0
             )
@@ -172,28 +116,25 @@ class Catalogue:
         execute(
             "UPDATE records SET id=?, text=?, kind=?, origin=?, session=?, step=?, goal=?, created=?, importance=?, "
             "vector=? WHERE key=?",
-            (*_shown(record), vector, key),
+            (*shown_fields(record), vector, key),
         )
         return int(key)
 
     def rows(self, keys: Sequence[int]) -> dict[int, Row]:
         """The rows of those keys that exist."""
         found: dict[int, Row] = {}
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            marks = ",".join("?" * len(part))
-            for fields in self.connection.execute(f"SELECT {_FIELDS} FROM records WHERE key IN ({marks})", part):
-                found[fields[0]] = _row(fields)
+        for part, marks in _parts(keys):
+            for fields in self.connection.execute(f"SELECT {FIELDS} FROM records WHERE key IN ({marks})", part):
+                found[fields[0]] = row_of(fields)
         return found
 
     def places(self, keys: Sequence[int]) -> list[Place]:
         """Of those keys that exist."""
         found: list[Place] = []
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
+        for part, marks in _parts(keys):
             query = (
                 "SELECT key, kind, session, step, importance, last_seen, length(text), vector FROM records "
-                f"WHERE key IN ({','.join('?' * len(part))})"
+                f"WHERE key IN ({marks})"
             )
             found += map(Place._make, self.connection.execute(query, part))
         return found
@@ -201,9 +142,9 @@ class Catalogue:
     def select(self, where: Filter, limit: int = -1, offset: int = 0) -> Generator[Row]:
         """Rows in order of time, oldest first."""
         condition, values = where.sql()
-        query = f"SELECT {_FIELDS} FROM records WHERE {condition} ORDER BY created, id LIMIT ? OFFSET ?"
+        query = f"SELECT {FIELDS} FROM records WHERE {condition} ORDER BY created, id LIMIT ? OFFSET ?"
         for fields in self.connection.execute(query, (*values, limit, offset)):
-            yield _row(fields)
+            yield row_of(fields)
 
     def keys(self, where: Filter, limit: int) -> list[int]:
         condition, values = where.sql()
@@ -216,9 +157,8 @@ class Catalogue:
         if condition == "1":
             return list(keys)
         found: list[int] = []
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            query = f"SELECT key FROM records WHERE key IN ({','.join('?' * len(part))}) AND {condition}"
+        for part, marks in _parts(keys):
+            query = f"SELECT key FROM records WHERE key IN ({marks}) AND {condition}"
             found += [row[0] for row in self.connection.execute(query, (*part, *values))]
         return found
 
@@ -231,13 +171,8 @@ class Catalogue:
             query = f"SELECT key, vector FROM records WHERE {condition}"
             batches = _batches(self.connection.execute(query, values).fetchmany)
         else:
-            batches = (
-                self.connection.execute(
-                    f"SELECT key, vector FROM records WHERE key IN ({','.join('?' * len(keys[at : at + 500]))})",
-                    keys[at : at + 500],
-                ).fetchall()
-                for at in range(0, len(keys), 500)
-            )
+            query = "SELECT key, vector FROM records WHERE key IN"
+            batches = (self.connection.execute(f"{query} ({marks})", part).fetchall() for part, marks in _parts(keys))
         for batch in batches:
             if batch:
                 yield [row[0] for row in batch], matrix([row[1] for row in batch])
@@ -303,28 +238,11 @@ class Catalogue:
         self.connection.close()
 
 
-def pack(vectors: NDArray[np.float32]) -> list[bytes]:
-    """Vectors as they are kept: half precision loses less than the int8 model has left uncertain, at half the size."""
-    return [row.tobytes() for row in vectors.astype("<f2")]
-
-
-def matrix(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """float32 [len(vectors), dimensions]."""
-    import numpy as np
-
-    return np.frombuffer(b"".join(vectors), "<f2").reshape(len(vectors), -1).astype(np.float32)
-
-
-def _shown(r: MemoryRecord) -> tuple[object, ...]:
-    return (r.id, r.text, r.kind, r.origin, r.session, r.step, r.goal, r.created, r.importance)
-
-
-def _row(fields: Sequence[Any]) -> Row:
-    key, ident, text, kind, origin, session, step, goal, created, importance, last_seen, count, recalled, vector = (
-        fields
-    )
-    record = MemoryRecord(ident, text, kind, origin, session, step, goal, created, importance)
-    return Row(key, record, last_seen, count, recalled, vector)
+def _parts(keys: Sequence[int]) -> Generator[tuple[Sequence[int], str]]:
+    """Keys, as many at a time as a statement should name, and the marks that stand for them."""
+    for start in range(0, len(keys), _NAMED):
+        part = keys[start : start + _NAMED]
+        yield part, ",".join("?" * len(part))
 
 
 def _batches(fetch: Callable[[int], list[Any]]) -> Generator[list[Any]]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.types import Event, MemoryRecord, WhetstoneError
-from memory.catalogue import Filter, Row, matrix
 from memory.documents import Documents
 from memory.fold import fold_key
 from memory.index import VectorMemory
 from memory.ledger import Ledger
 from memory.lock import FolderLock
 from memory.record import Deriver, embedded_text
+from memory.rows import Filter, Row, matrix
 
 _BATCH = 1000
 _PROBES = 100

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.types import MemoryRecord, WhetstoneError
-from memory.catalogue import Filter
 from memory.record import record_id
+from memory.rows import Filter
 
 if TYPE_CHECKING:
     from memory.index import VectorMemory

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.types import MemoryRecord, Recalled, WhetstoneError
-from memory.catalogue import Catalogue, Filter, Row, pack
+from memory.catalogue import Catalogue
 from memory.embed import Embedder, load_embedder
 from memory.ledger import Ledger
 from memory.lock import FolderLock
 from memory.record import embedded_text, trust
+from memory.rows import Filter, Row, pack
 from memory.search import FEW, RELEVANT, search
 from memory.store import SCHEMA, DenseIndex, check_made_with
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.types import JSON, WhetstoneError
-from memory.catalogue import Filter, Row
 from memory.index import VectorMemory
 from memory.record import trust
+from memory.rows import Filter, Row
 
 
 @dataclass(frozen=True)

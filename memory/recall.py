@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.types import MemoryKind
-from memory.catalogue import Place
+from memory.rows import Place
 
 if TYPE_CHECKING:
     import numpy as np

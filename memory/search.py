@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from agent.types import MemoryRecord, Recalled
 from memory import lexical
-from memory.catalogue import Catalogue, Filter, matrix
+from memory.catalogue import Catalogue
 from memory.recall import Candidate, rank
+from memory.rows import Filter, matrix
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,8 @@ from agent.types import Event, MemoryKind, WhetstoneError
 if TYPE_CHECKING:
     from agent.batch import Result
     from agent.settings import Settings
-    from memory.catalogue import Filter
     from memory.index import VectorMemory
+    from memory.rows import Filter
 
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", metavar="KIND", help=f"{', '.join(get_args(MemoryKind))}. Repeatable.")
@@ -63,9 +63,9 @@ def forget(
     """Remove records for good: not even a rebuild brings them back."""
     if not (record or session or document):
         raise UsageError("Say what to forget: ids as `memory list` shows them, --session, or --document.")
-    from memory.catalogue import Filter
     from memory.documents import Documents
     from memory.overview import identified
+    from memory.rows import Filter
 
     with _memory(chosen_in(context, config, False).load()) as memory:
         ids = [identified(memory, beginning) for beginning in record or ()]
@@ -268,7 +268,7 @@ def _sessions(settings: Settings) -> Iterator[tuple[Event, ...]]:
 
 
 def _filter(kinds: list[str] | None, session: str | None) -> Filter:
-    from memory.catalogue import Filter
+    from memory.rows import Filter
 
     if unknown := set(kinds or ()).difference(get_args(MemoryKind)):
         raise UsageError(f"There is no kind {sorted(unknown)[0]!r}: use {', '.join(get_args(MemoryKind))}.")

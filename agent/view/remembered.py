@@ -13,10 +13,10 @@ from agent.types import MemoryRecord, Recalled
 from agent.view.lines import one_line
 
 if TYPE_CHECKING:
-    from memory.catalogue import Row
     from memory.derivation import Verification
     from memory.documents import Added
     from memory.overview import Stats
+    from memory.rows import Row
 
 _TEXT_CHARS = 400
 _SHOWN_IDS = 10

@@ -12,7 +12,7 @@ import pytest
 
 from agent.types import MemoryRecord, WhetstoneError
 from memory import open_memory
-from memory.catalogue import Filter, matrix
+from memory.rows import Filter, matrix
 from memory.store import DenseIndex
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ from pathlib import Path
 from made_sessions import many_sessions
 
 from memory import open_memory
-from memory.catalogue import Filter
 from memory.documents import Documents
 from memory.overview import export, stats
 from memory.record import derive
+from memory.rows import Filter
 
 
 def test_stats_count_what_is_there(tmp_path: Path) -> None:

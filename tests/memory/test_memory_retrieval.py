@@ -10,7 +10,7 @@ import pytest
 
 from agent.types import MemoryRecord
 from memory import lexical, open_memory
-from memory.catalogue import Filter
+from memory.rows import Filter
 from memory.search import dense_search
 
 DATA = Path(__file__).parent / "data"
