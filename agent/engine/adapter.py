@@ -90,6 +90,11 @@ def read_adapter(folder: Path, lineage: Lineage, cache: Path) -> Adapter:
     return Adapter(folder, config, digest)
 
 
+def network_key(lineage: Lineage, config: Mapping[str, Any], adapter: Adapter | None) -> list[Any]:
+    """What tells the weights of a network from all others', as JSON; `config` is that of its config.json."""
+    return [lineage.base_digest, dict(config), None if adapter is None else [adapter.digest, dict(adapter.config)]]
+
+
 def is_plain_lora(adapter: Adapter) -> bool:
     """Whether `merge` computes this adapter exactly; peft must merge the others."""
     config = adapter.config

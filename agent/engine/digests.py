@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import tempfile
 from collections.abc import Callable
 from hashlib import file_digest, sha256
@@ -65,7 +66,19 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def keep_newest(folder: Path, pattern: str, count: int) -> None:
-    """Remove all but the `count` files that were changed or touched last. Raises OSError."""
-    for old in sorted(folder.glob(pattern), key=lambda file: -file.stat().st_mtime)[count:]:
-        old.unlink(missing_ok=True)
+def keep_file(file: Path, write: Callable[[Path], object], *, newest: int) -> None:
+    """Put a file in place that only spares a later start some work, and remove the older ones of its kind.
+
+    `write` is given where to write; of the files with the same suffix in the folder the `newest` that were changed or
+    touched last stay. Where nothing can be written, nothing is kept.
+    """
+    temporary = file.with_name(f".{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(file)
+        for old in sorted(file.parent.glob(f"*{file.suffix}"), key=lambda each: -each.stat().st_mtime)[newest:]:
+            old.unlink(missing_ok=True)
+    except Exception:  # a full disk shows as a SafetensorError or an OSError
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -7,16 +7,14 @@ token either way.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.digests import keep_newest
+from agent.engine.digests import keep_file
 from agent.engine.kvcache import KVCache
 
 if TYPE_CHECKING:
@@ -65,15 +63,7 @@ class PrefixFiles:
         for n, (keys, values) in enumerate(cache.held(len(ids))):
             tensors[f"{n}.keys"], tensors[f"{n}.values"] = keys.contiguous(), values.contiguous()
         content = save(tensors)
-        temporary = self._folder / f".{secrets.token_hex(4)}"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(sha256(content).digest() + content)
-            temporary.replace(file)
-            keep_newest(self._folder, "*.kv", KEPT)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        keep_file(file, lambda place: place.write_bytes(sha256(content).digest() + content), newest=KEPT)
 
     def _file(self, ids: Sequence[int]) -> Path:
         return self._folder / f"{sha256(f'{self._key} {list(ids)}'.encode()).hexdigest()[:32]}.kv"

@@ -6,20 +6,17 @@ base's own files. Packing for this processor comes after, in the background, whi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agent.engine.digests import keep_newest
+from agent.engine.adapter import Adapter, Lineage, network_key
+from agent.engine.digests import keep_file
 from agent.engine.precision import Rounded
-
-if TYPE_CHECKING:
-    from agent.engine.adapter import Adapter, Lineage
 
 LAYOUT = 1
 KEPT = 4
@@ -29,8 +26,7 @@ _SCALE = ".scale"
 
 def place(cache: Path, config: Mapping[str, Any], lineage: Lineage, adapter: Adapter | None) -> Path:
     """Where the rounded weights of this base with this adapter are kept."""
-    adapted = None if adapter is None else [adapter.digest, dict(adapter.config)]
-    key = json.dumps([LAYOUT, lineage.base_digest, dict(config), adapted], sort_keys=True)
+    key = json.dumps([LAYOUT, *network_key(lineage, config, adapter)], sort_keys=True)
     return cache / "rounded" / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
@@ -53,12 +49,4 @@ def write(file: Path, weights: Mapping[str, Rounded]) -> None:
 
     tensors = {name: each.weight for name, each in weights.items()}
     tensors |= {name + _SCALE: each.scale for name, each in weights.items()}
-    temporary = file.with_name(f".{secrets.token_hex(4)}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary)
-        temporary.replace(file)
-        keep_newest(file.parent, "*.safetensors", KEPT)
-    except Exception:  # a full disk shows as a SafetensorError or an OSError
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    keep_file(file, partial(save_file, tensors), newest=KEPT)

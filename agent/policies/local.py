@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -60,15 +61,16 @@ def engine_for(loaded: LoadedModel, *, context_tokens: int = 0, cache: Path | No
 
 def _prefixes(loaded: LoadedModel, cache: Path) -> PrefixFiles | None:
     """None where keys and values cannot be told by what the model is called: ensembles, and what runs on a GPU."""
+    from agent.engine.adapter import network_key
     from agent.engine.llama import LlamaNetwork
     from agent.engine.precision import multiplies_bf16
     from agent.engine.prefixes import PrefixFiles
 
     if not isinstance(loaded.model, LlamaNetwork) or loaded.device != "cpu":
         return None
-    adapter = None if loaded.adapter is None else [loaded.adapter.digest, dict(loaded.adapter.config)]
-    config = (loaded.folder / "config.json").read_text(encoding="utf-8")
-    key = [loaded.lineage.base_digest, config, adapter, loaded.dtype, multiplies_bf16(), version("torch")]
+    config = json.loads((loaded.folder / "config.json").read_text(encoding="utf-8"))
+    weights = network_key(loaded.lineage, config, loaded.adapter)
+    key = [*weights, loaded.dtype, multiplies_bf16(), version("torch")]
     return PrefixFiles(cache / "prefixes", key)
 
 
