@@ -35,20 +35,32 @@ Given = tuple[Place, Callable[[], JSON]]
 def given_goals(source: Path | str, template: str | None) -> Iterator[Given]:
     """The goals of a source (see `agent.goalfile.read_goals`), not yet judged.
 
-    Raises WhetstoneError for a source that cannot be read at all.
+    Raises WhetstoneError for a source that cannot be read at all, and for a template where nothing of it is CSV.
     """
     if str(source) == "-":
+        _refuse_unused(template, "standard input")
         yield from _lines(sys.stdin.buffer.read(), "standard input", "goal", Path.cwd())
         return
     path = Path(source).expanduser()
     if not path.is_dir():
+        if path.suffix.lower() != ".csv":
+            _refuse_unused(template, str(path))
         yield from _file(path, template)
         return
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise WhetstoneError(f"the folder {path} holds no goal files: they end in {', '.join(SUFFIXES)}")
+    if all(file.suffix.lower() != ".csv" for file in files):
+        _refuse_unused(template, f"the folder {path}")
     for file in files:
         yield from _file(file, template)
+
+
+def _refuse_unused(template: str | None, name: str) -> None:
+    if template is not None:
+        raise WhetstoneError(
+            f"a template makes goals of CSV rows and {name} has none: leave --template out, or give a .csv file"
+        )
 
 
 def _file(path: Path, template: str | None) -> Iterator[Given]:

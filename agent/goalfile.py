@@ -68,7 +68,7 @@ def read_goals(
     `budget` is what a row's own budget is laid over; `template` makes goals of CSV rows: a goal's text or a whole row
     as a JSON object, with `{column}` where a column's value goes. `on_bad` is told of each row that cannot be used, in
     one sentence with its line, and the others are read. Raises WhetstoneError for a source that cannot be read or holds
-    no goal, and without `on_bad` for the first bad row.
+    no goal, for a template that nothing takes, and without `on_bad` for the first bad row.
     """
     rows: list[GoalRow] = []
     places: dict[str, str] = {}

@@ -160,6 +160,7 @@ def test_what_cannot_work_is_one_sentence(tmp_path: Path) -> None:
         (["goals.jsonl", "-o", "letter.txt"], 1, "cannot be written"),
         (["goals.jsonl", "-o", "."], 1, "holds something that is no batch"),
         (["goals.jsonl", "-o", "out", "--memory", "some"], 2, "give none, shared-read or own"),
+        (["goals.jsonl", "-o", "out", "--template", "Greet {name}."], 2, "A template makes goals of CSV rows"),
         (["goals.jsonl"], 2, "Missing option '-o'"),
         (["goals.jsonl", "-o", "out", "--engine", "rey"], 2, "there is no engine 'rey'"),
     ]:

@@ -79,6 +79,17 @@ def test_csv_takes_a_template_or_names_the_fields(tmp_path: Path) -> None:
     assert (row.id, row.goal.tags, row.seed) == ("x", ("a",), 3)
 
 
+def test_a_template_that_nothing_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = lines(tmp_path / "a.jsonl", {"goal": "one"}).parent
+    (tmp_path / "b.json").write_text('{"goal": "two"}')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"goal": "three"}\n')))
+    for source in (folder, folder / "a.jsonl", folder / "b.json", "-"):
+        with pytest.raises(WhetstoneError, match="a template makes goals of CSV rows"):
+            read_goals(source, template="Greet {name}.", on_bad=print)
+    (tmp_path / "c.csv").write_text("name\nAda\n")
+    assert [row.goal.text for row in read_goals(folder, template="Greet {name}.")] == ["one", "two", "Greet Ada."]
+
+
 def test_a_workspace_is_found_from_the_file_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "deep/material").mkdir(parents=True)
     (row,) = read_goals(lines(tmp_path / "deep/goals.jsonl", {"goal": "x", "workspace": "material"}))
