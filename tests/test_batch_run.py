@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent.batch import Result, Stopping, read_results, run_rows
+from agent.batch.material import tree_digest
 from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.policies.scripted import ScriptedPolicy
@@ -65,6 +68,45 @@ def test_a_second_run_keeps_results_and_redoes_changed_rows(tmp_path: Path, sett
     assert read_results(tmp_path / "out") == again
 
 
+def test_a_row_is_redone_when_its_source_folder_was_edited(tmp_path: Path, settings: Settings) -> None:
+    source, other = tmp_path / "source", tmp_path / "other"
+    for folder in (source / "deep", other):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text("one")
+    rows = [row("a", workspace=source), row("b", workspace=other)]
+    first = run_rows(settings, rows, out=tmp_path / "out")
+    (source / "deep/a.txt").touch()
+    assert run_rows(settings, rows, out=tmp_path / "out") == first
+    (source / "deep/a.txt").write_text("two")
+    again = run_rows(settings, rows, out=tmp_path / "out")
+    assert (again[0].session != first[0].session, again[1]) == (True, first[1])
+    assert (tmp_path / "out/workspaces/a/deep/a.txt").read_text() == "two"
+    (other / "empty").mkdir()
+    third = run_rows(settings, rows, out=tmp_path / "out")
+    assert (third[0], third[1].session != first[1].session) == (again[0], True)
+    assert read_results(tmp_path / "out") == third
+
+
+def test_the_digest_of_a_folder_takes_whatever_lies_there(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")  # reading it would wait for ever
+    (folder / "link").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.txt")).write_text("not text in its name")
+    before = tree_digest(folder)
+    assert tree_digest(shutil.copytree(folder, tmp_path / "moved", symlinks=True, ignore=_pipes)) != before
+    (folder / "pipe").unlink()
+    assert tree_digest(tmp_path / "moved") == tree_digest(folder)
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("elsewhere")
+    assert tree_digest(folder) != tree_digest(tmp_path / "moved")
+    assert tree_digest(tmp_path / "nowhere") != tree_digest(folder)
+
+
+def _pipes(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "pipe"]
+
+
 def test_changed_settings_are_refused_unless_fresh(tmp_path: Path, settings: Settings) -> None:
     (before,) = run_rows(settings, [row("a")], out=tmp_path / "out")
     other = settings_for(tmp_path, [act("write_file", path="out.txt", content="made"), finish()], budget__steps=7)
@@ -92,7 +134,9 @@ def test_a_stopped_goal_goes_on_with_its_own_session(tmp_path: Path, settings: S
             stopping.stop()
         return writes(session, row)
 
-    rows = [row("a"), row("b"), row("c")]
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/in.txt").write_text("in")
+    rows = [row("a"), row("b", workspace=tmp_path / "source"), row("c")]
     results = run_rows(settings, rows, out=tmp_path / "out", policy=stops, stopping=stopping)
     assert [r.id for r in results] == ["a"]
     begun = [json.loads(line) for line in (tmp_path / "out/started.jsonl").read_text().splitlines()]

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.batch.material import tree_digest
 from agent.batch.results import Result, read_results
 from agent.goalfile import GoalRow
 from agent.journal import SUFFIX, new_session_id
@@ -70,7 +71,8 @@ class BatchFolder:
         self.layout = Layout(self.out)
         self._writing = threading.Lock()
         _refuse_doubles(rows)
-        self.digests = {row.id: row_digest(row) for row in rows}
+        trees: dict[Path, str] = {}
+        self.digests = {row.id: row_digest(row, trees) for row in rows}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.out)
@@ -153,9 +155,15 @@ class BatchFolder:
                 ) from error
 
 
-def row_digest(row: GoalRow) -> str:
-    """sha256 hex of all that a row says."""
-    said = asdict(row) | {"workspace": None if row.workspace is None else str(row.workspace)}
+def row_digest(row: GoalRow, trees: dict[Path, str] | None = None) -> str:
+    """sha256 hex of all that a row says and of what is in its source folder, wherever that lies.
+
+    `trees` keeps the digests of folders that several rows share.
+    """
+    known = {} if trees is None else trees
+    if row.workspace is not None and row.workspace not in known:
+        known[row.workspace] = tree_digest(row.workspace)
+    said = asdict(row) | {"workspace": None if row.workspace is None else known[row.workspace]}
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=list).encode()).hexdigest()
 
 
