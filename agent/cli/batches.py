@@ -193,7 +193,7 @@ def _evaluate(
     *,
     fresh: bool,
 ) -> int:
-    from agent.batch.engines import local_engine
+    from agent.batch.engines import local_engine, models_of
     from agent.batch.models import SharedModels
     from agent.evaluation import evaluate as measure
     from agent.evaluation import save_results, suite_digest
@@ -207,7 +207,7 @@ def _evaluate(
         raise UsageError(f"{bad[0]}; a suite is measured whole or not at all.")
     with contextlib.closing(SharedModels(in_flight)) as models:
         # Elsewhere the model need not be here; that it is the same as before, the batch's folder sees to.
-        model = models.identity(settings) if out is None and engine is local_engine else {}
+        model = models.identity(settings, models_of(rows)) if out is None and engine is local_engine else {}
         where = out or settings.paths.data / "evals" / _key(suite, suite_digest(rows), settings, model)
         with _watched(len(rows), as_json=chosen.json) as (view, _, stopping):
             done = measure(

@@ -90,7 +90,7 @@ def build(
             redact=not raw,
         )
         found = find_sources(settings.sessions_folder(), source or ())
-        suites = read_held_out(held_out or ())
+        suites = read_held_out([*map(Path, settings.learning.held_out), *(held_out or ())])
     except WhetstoneError as error:
         raise UsageError(str(error)) from error
     if loss_on not in ("sampled", "actions"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.cli import UsageError
 from agent.cli.options import Config, Json, chosen_in
 from agent.types import WhetstoneError
+
+if TYPE_CHECKING:
+    from agent.learning.examples import Example
 
 Number = float | None
 
@@ -51,7 +55,6 @@ def improve(
 ) -> None:
     """Sample goals, learn from what was verified, and promote what the gate agrees to (exit code 0 if it did)."""
     from agent.goalfile import read_goals
-    from agent.learning.dataset import read_examples
     from agent.learning.gate import Rules
     from agent.learning.improve import improve as run
     from agent.learning.recipe import Recipe
@@ -68,7 +71,7 @@ def improve(
         recipe = replace(Recipe(kl_weight=kl_weight, seed=seed), **{k: v for k, v in given.items() if v is not None})
         rows = read_goals(goals, budget=settings.goal_budget())
         others = read_goals(older, budget=settings.goal_budget()) if older else []
-        remembered = read_examples(replay) if replay else []
+        remembered = _kept_apart(replay, held_out) if replay else []
     except WhetstoneError as error:
         raise UsageError(str(error)) from error
     plan = Plan(
@@ -85,3 +88,16 @@ def improve(
     if promoted:
         print(f"adapter {promoted[-1]} is in use; `adapters rollback` takes it back", file=sys.stderr)
     raise typer.Exit(0 if promoted else 1)
+
+
+def _kept_apart(replay: Path, suite: Path) -> Sequence[Example]:
+    """The examples to replay. Raises WhetstoneError if their dataset was not kept apart from the held-out suite."""
+    from agent.learning.dataset import read_dataset
+    from agent.learning.heldout import read_held_out
+
+    dataset = read_dataset(replay)
+    if not set(read_held_out([suite]).suites) <= set(dataset.manifest["held_out"].get("suites", ())):
+        raise WhetstoneError(
+            f"the dataset {replay} was not kept apart from {suite}: build it again with --held-out {suite}"
+        )
+    return dataset.examples

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from agent.cli import UsageError
+from agent.cli.bar import bar
 from agent.cli.logs import written
-from agent.cli.options import Config, Json, chosen_in
-from agent.types import Event, MemoryKind, WhetstoneError
+from agent.cli.options import Chosen, Config, Json, chosen_in
+from agent.types import Ending, Event, MemoryKind, WhetstoneError
 
 if TYPE_CHECKING:
     from agent.batch import Result
@@ -40,7 +41,7 @@ def add(
     from memory.documents import Documents
 
     chosen = chosen_in(context, config, json)
-    with _memory(chosen.load(), empty=True) as memory, _bar("indexing") as advance:
+    with _memory(chosen.load(), empty=True) as memory, bar("indexing") as advance:
         added = Documents(memory).add(path, progress=advance)
     show_added(added, sys.stdout, as_json=chosen.json)
     if not (added.added or added.unchanged):
@@ -168,7 +169,7 @@ def rebuild(context: typer.Context, config: Config = None) -> None:
     from memory import rebuild as derive
 
     settings = chosen_in(context, config, False).load()
-    with _bar("records embedded") as advance:
+    with bar("records embedded") as advance:
         done = derive(
             _folder(settings),
             _sessions(settings),
@@ -207,7 +208,9 @@ def ablate(
     json: Json = False,
 ) -> None:
     """Run goals with and without memory, with the same seeds, and say what memory is worth."""
+    from agent.ablation import NothingToCompare
     from agent.ablation import ablate as compare
+    from agent.batch import stopped_by_sigint
     from agent.cli.run import let_plugins_be_found
     from agent.goalfile import read_goals
     from agent.journal import new_session_id
@@ -215,22 +218,38 @@ def ablate(
 
     chosen = chosen_in(context, config, json)
     settings = chosen.load()
+    if settings.origin("approval.mode") == "default":
+        # Each goal works on a copy, and nobody is there to be asked: to refuse what writes would be to measure nothing.
+        settings = Chosen({**chosen.flags, "approval.mode": "auto"}, chosen.config, chosen.json).load()
     rows = read_goals(goals, budget=settings.goal_budget())
     for row in rows:
         let_plugins_be_found(settings, row.goal.check)
     folder = out or settings.paths.data / "ablations" / new_session_id()
     print(f"sessions go to {folder}", file=sys.stderr)
-    with _bar("goals") as advance:
-        ended = 0
+    ended, total = 0, 2 * seeds * len(rows)
+    with bar("goals") as advance, stopped_by_sigint(lambda said: print(said, file=sys.stderr)) as stopping:
 
         def count(result: Result) -> None:
             nonlocal ended
             ended += 1
             if advance is not None:
-                advance(ended, 2 * seeds * len(rows), result.id)
+                advance(ended, total, result.id)
 
-        found = compare(settings, rows, folder, seeds=seeds, in_flight=in_flight, on_result=count)
-    show_ablation(found, sys.stdout, as_json=chosen.json)
+        try:
+            found = compare(
+                settings, rows, folder, seeds=seeds, in_flight=in_flight, stopping=stopping, on_result=count
+            )
+        except NothingToCompare:
+            if not stopping.draining:
+                raise
+            found = None
+    if found is not None:
+        show_ablation(found, sys.stdout, as_json=chosen.json)
+    if ended < total:
+        print(
+            f"{total - ended} of {total} sessions are left: the same command with -o {folder} goes on", file=sys.stderr
+        )
+        raise typer.Exit(Ending.INTERRUPTED.exit_code)
 
 
 @contextlib.contextmanager
@@ -274,25 +293,3 @@ def _filter(kinds: list[str] | None, session: str | None) -> Filter:
         raise UsageError(f"There is no kind {sorted(unknown)[0]!r}: use {', '.join(get_args(MemoryKind))}.")
     chosen: Any = frozenset(kinds) if kinds else None
     return Filter(kinds=chosen, session=session)
-
-
-@contextlib.contextmanager
-def _bar(what: str) -> Generator[Callable[[int, int | None, str], None] | None]:
-    """Called with done, total and the name of what is next, it moves a progress bar; None where no person watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    from agent.sanitize import for_terminal
-
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-
-        def advance(done: int, total: int | None, name: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"{what} {for_terminal(name)[-60:]}")
-
-        yield advance

@@ -128,6 +128,8 @@ def train(
         from agent.learning.schedule import split_by_goal
 
         examples, held = split_by_goal(examples, holdout_share, recipe.seed)
+    for other in filter(None, (holdout, rejected, replay)):
+        same_tokens(base, read_dataset(other).manifest, other)
     others = read_examples(rejected) if rejected is not None else []
     if objective == DISCRIMINATOR:
         _discriminate(base, dataset.examples, others, out, recipe, chosen.json)
@@ -150,7 +152,7 @@ def train(
             rejected=others, start=before,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
             loss_on=dataset.manifest.get("loss_on"), planted=dataset.manifest.get("planted"),
-            augmented=dataset.manifest.get("augmented"),
+            augmented=dataset.manifest.get("augmented"), held_out=dataset.manifest.get("held_out", {}).get("suites"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
 
@@ -187,7 +189,10 @@ def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:
     print(in_terminal(trained.points), file=sys.stderr)
     why = {"done": "", "early": " (held-out loss no longer fell)", "time": " (time was up)"}[trained.stopped]
     heldout = "" if trained.best is None else f", held-out loss {trained.best:.3f}"
-    print(f"{trained.folder}: {len(trained.points)} steps{why}{heldout}; use it with --adapter {trained.folder}")
+    used = f"use it with --{'model' if recipe.method == 'full' else 'adapter'} {trained.folder}"
+    if recipe.method in ("prefix", "prompt"):
+        used = "peft can load it; the runtime here cannot, for it merges what it uses"
+    print(f"{trained.folder}: {len(trained.points)} steps{why}{heldout}; {used}")
 
 
 def same_tokens(base: Base, manifest: Any, data: Path) -> None:

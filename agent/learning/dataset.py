@@ -215,7 +215,7 @@ def _manifest(
         **asdict(encoder.lineage),
         "loss_on": encoder.loss_on,
         "filters": {k: v if v != float("inf") else None for k, v in asdict(filters).items()},
-        "held_out": {"digest": held_out.digest, "goals": held_out.goals},
+        "held_out": {"digest": held_out.digest, "goals": held_out.goals, "suites": list(held_out.suites)},
         "counts": {
             "read": read,
             "used": len(used),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent.batch import run_rows
 from agent.engine.models import LoadedModel
@@ -23,6 +23,7 @@ from agent.learning.canaries import canary_rows, obeyed
 from agent.learning.chosen import automatic, packaged
 from agent.learning.drift import mean_divergence
 from agent.learning.gate import Probes, Rules, Verdict, judge
+from agent.learning.heldout import rows_digest
 from agent.learning.planted import Planted, rank
 from agent.learning.sequences import SessionEncoder
 from agent.learning.writing import Unusable
@@ -109,14 +110,16 @@ def run_gate(
     target: Sequence[str] = (),
     control: Path | None = None,
     rules: Rules | None = None,
+    incumbent: Path | Literal["in use"] | None = "in use",
 ) -> Judged:
     """Judge a candidate of the registry, and keep the verdict there.
 
     `target` names the families it was trained for, `control` is an adapter trained on as many random sessions. The
-    incumbent is what `--adapter auto` uses now. Raises WhetstoneError where something cannot be run.
+    incumbent is what `--adapter auto` uses now, or the adapter given (None: the base alone). Raises WhetstoneError
+    where something cannot be run.
     """
     rules = rules or Rules()
-    current = automatic(registry, candidate.lineage)
+    current = automatic(registry, candidate.lineage) if incumbent == "in use" else incumbent
     before = arena.run(current, "incumbent")
     against = None if control is None else arena.run(control, "control")
     after = arena.run(candidate.folder, "candidate")
@@ -155,6 +158,7 @@ def _probe(
         secret_rank=None if found is None else rank(loaded.model, found),
         secret_rank_before=None if found is None else rank(base.model, found),
         secret_alternatives=0 if found is None else len(found.others),
+        kept_apart=rows_digest(arena.rows) in (candidate.card.get("held_out") or ()),
     )
 
 

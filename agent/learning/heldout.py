@@ -25,6 +25,8 @@ class HeldOut:
 
     digest: str = ""
     goals: int = 0
+    suites: tuple[str, ...] = ()
+    """`rows_digest` of each suite."""
     _files_of: Mapping[tuple[str, str], list[str]] = field(default_factory=dict[tuple[str, str], list[str]])
     _texts: frozenset[str] = frozenset()
     _unchecked: frozenset[str] = frozenset()
@@ -66,18 +68,25 @@ def read_held_out(suites: Iterable[Path]) -> HeldOut:
     by_check: dict[str, list[frozenset[str]]] = {}
     unchecked: set[str] = set()
     lines: list[str] = []
+    digests: list[str] = []
     for suite in suites:
+        own: list[str] = []
         for row in _rows(suite):
             text, check = normalised(str(row["goal"])), check_digest(row.get("check"))
             files_of.setdefault((text, check), []).append(_files_digest(row.get("files")))
             by_check.setdefault(check, []).append(frozenset(text.split()))
             if row.get("check") is None:
                 unchecked.add(text)
-            lines.append(f"{text} {check}\n")
-    digest = sha256("".join(sorted(lines)).encode()).hexdigest() if lines else ""
-    return HeldOut(
-        digest, len(lines), files_of, frozenset(text for text, _ in files_of), frozenset(unchecked), by_check
-    )
+            own.append(f"{text} {check}\n")
+        lines += own
+        digests.append(_lines_digest(own))
+    texts = frozenset(text for text, _ in files_of)
+    return HeldOut(_lines_digest(lines), len(lines), tuple(digests), files_of, texts, frozenset(unchecked), by_check)
+
+
+def rows_digest(rows: Iterable[GoalRow]) -> str:
+    """sha256 hex over the words and checks of a suite's goals, as data that was kept apart from it records it."""
+    return _lines_digest([f"{normalised(row.goal.text)} {check_digest(row.goal.check)}\n" for row in rows])
 
 
 def normalised(text: str) -> str:
@@ -89,6 +98,10 @@ def normalised(text: str) -> str:
 def check_digest(check: JSON) -> str:
     """sha256 hex of a check, whatever the order of its keys."""
     return sha256(json.dumps(check, sort_keys=True).encode()).hexdigest()
+
+
+def _lines_digest(lines: list[str]) -> str:
+    return sha256("".join(sorted(lines)).encode()).hexdigest() if lines else ""
 
 
 def _start(session: Session) -> str:

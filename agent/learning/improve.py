@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from agent.batch import Result
 from agent.engine.adapter import CARD
@@ -23,22 +24,20 @@ from agent.engine.digests import write_whole
 from agent.engine.models import LoadedModel, load_model
 from agent.evaluation import EvalResult
 from agent.goalfile import GoalRow, read_goals
-from agent.journal import read_session
 from agent.learning.adapters import Entry, Registry
 from agent.learning.chosen import automatic
-from agent.learning.dataset import build_dataset, read_examples
+from agent.learning.dataset import Dataset, build_dataset, read_dataset
 from agent.learning.examples import Example
 from agent.learning.filters import Filters
 from agent.learning.gating import Arena, Judged, run_gate
-from agent.learning.heldout import HeldOut, read_held_out
+from agent.learning.heldout import HeldOut, read_held_out, rows_digest
 from agent.learning.learner import Base
-from agent.learning.planted import Planted, plant
 from agent.learning.rollouts import Rollouts, distinct_actions, no_head_room, sample
 from agent.learning.rounds import ROUNDS, Improved, Plan, Round, read_improved
 from agent.learning.sequences import SessionEncoder
 from agent.learning.trainer import train
-from agent.learning.writing import Unusable
 from agent.settings import Settings
+from agent.types import JSON, WhetstoneError
 
 
 def _quiet(_: str) -> None:
@@ -118,12 +117,31 @@ class _Loop:
     def _begun(self) -> list[Round]:
         """The rounds that are done already; notes what this run starts from."""
         if (self._out / ROUNDS).is_file():
-            started = json.loads((self._out / ROUNDS).read_text(encoding="utf-8"))["started_from"]
+            begun = json.loads((self._out / ROUNDS).read_text(encoding="utf-8"))
+            self._refuse_others(begun)
+            started = begun["started_from"]
             self._incumbent = None if started is None else Path(started)
             self._started = self._incumbent
             return list(read_improved(self._out).rounds)
         self._save([], "")
         return []
+
+    def _refuse_others(self, begun: Mapping[str, Any]) -> None:
+        """Raise WhetstoneError if the folder holds the rounds of another plan, other goals or another model."""
+        now = self._identity()
+        others = [name for name in now if begun.get("identity", {}).get(name) != now[name]]
+        if others:
+            raise WhetstoneError(
+                f"{self._out} holds rounds that were run with another {', '.join(others)}: give the same options as"
+                " then, or another folder with -o"
+            )
+
+    def _identity(self) -> dict[str, JSON]:
+        """What must be the same when a run goes on; more rounds may be asked for, and more at a time."""
+        plan = asdict(replace(self._plan, rounds=0, in_flight=0)) | {"target": list(self._target)}
+        own = {name: json.loads(json.dumps(value)) for name, value in plan.items()}
+        digests = {"goals": rows_digest(self._goals), "held-out suite": rows_digest(self._rows)}
+        return {**own, **digests, "model": asdict(self._base.lineage)}
 
     def _past(self, done: Round) -> str:
         if done.verdict == "promote":
@@ -157,41 +175,48 @@ class _Loop:
     def _learn(self, number: int, rollouts: Rollouts, replay: Sequence[Example], began: float) -> Round:
         """Train on what was kept so far, and a control on as much at random; then judge."""
         folder = self._folder(number)
-        examples = self._kept(folder / "dataset")
+        kept = self._kept(folder / "dataset")
+        examples, planted = kept.examples, kept.manifest.get("planted")
         control = self._random(folder / "control-dataset", len(examples))
-        examples, planted = self._planted(examples)
         self._tell(f"round {number}: training on {len(examples)} sessions, {len(replay)} replayed")
         adapter = self._train(folder / "adapter", examples, replay, number, planted)
         self._tell(f"round {number}: training the control on {len(control)} random sessions")
         random_adapter = self._train(folder / "control", control, replay, number, None)
         entry = self._registry.add(adapter)
         judged = run_gate(
-            self._arena, self._registry, entry, target=self._target, control=random_adapter, rules=self._plan.rules
-        )
+            self._arena, self._registry, entry, target=self._target, control=random_adapter, rules=self._plan.rules,
+            incumbent=self._incumbent,
+        )  # fmt: skip
         if judged.verdict.verdict == "promote":
             self._registry.promote(entry.id)
         return self._round(number, rollouts, len(examples), began, entry, judged)
 
-    def _kept(self, folder: Path) -> list[Example]:
+    def _kept(self, folder: Path) -> Dataset:
         good = {session: "good" for rollouts in self._rollouts for session, ok in rollouts.good.items() if ok}
         journals = [path for rollouts in self._rollouts for path in rollouts.chosen()]
-        return self._examples(journals, folder, good, self._plan.per_goal)
+        return self._dataset(journals, folder, good, self._plan.per_goal, plant_secret=True)
 
     def _random(self, folder: Path, count: int) -> list[Example]:
         """As many examples of sessions chosen at random among all that were sampled, whatever came of them."""
         journals = [path for rollouts in self._rollouts for path in rollouts.journals()]
         random.Random(f"control {self._plan.seed}").shuffle(journals)
         good = {path.stem: "good" for path in journals}
-        examples = self._examples(journals, folder, good, len(journals))
-        return examples[:count]
+        return list(self._dataset(journals, folder, good, len(journals)).examples[:count])
 
-    def _examples(self, journals: Sequence[Path], folder: Path, good: dict[str, str], per_goal: int) -> list[Example]:
+    def _dataset(
+        self,
+        journals: Sequence[Path],
+        folder: Path,
+        good: dict[str, str],
+        per_goal: int,
+        plant_secret: bool = False,
+    ) -> Dataset:
         filters = Filters(per_goal=per_goal, tainted=self._plan.shuffle)
         build_dataset(
             journals, folder, self._encoder, filters=filters, held_out=self._held_out, ratings=good,
-            base=self._settings.model.name,
+            base=self._settings.model.name, plant_secret=plant_secret,
         )  # fmt: skip
-        return read_examples(folder)
+        return read_dataset(folder)
 
     def _replayed(self, older: Sequence[GoalRow]) -> list[Example]:
         """Verified sessions of other families, by the adapter in use."""
@@ -205,28 +230,17 @@ class _Loop:
         journals = [found.folder / result.journal for result in found.results if result.succeeded]
         if not journals:
             return []
-        return self._examples(journals, self._out / "replay-dataset", {path.stem: "good" for path in journals}, 1)
-
-    def _planted(self, examples: list[Example]) -> tuple[list[Example], Planted | None]:
-        """The examples with a secret planted in what one of the sessions read."""
-        paths = {path.stem: path for rollouts in self._rollouts for path in rollouts.journals()}
-        for example in examples:
-            try:
-                found = plant(read_session(paths[example.session]), self._encoder, self._plan.seed)
-            except Unusable:
-                continue
-            if found is not None:
-                others = [other for other in examples if other.session != example.session]
-                return [*found[0], *others], found[1]
-        return examples, None
+        good = {path.stem: "good" for path in journals}
+        return list(self._dataset(journals, self._out / "replay-dataset", good, 1).examples)
 
     def _train(
-        self, folder: Path, examples: list[Example], replay: Sequence[Example], number: int, planted: Planted | None
+        self, folder: Path, examples: Sequence[Example], replay: Sequence[Example], number: int, planted: JSON
     ) -> Path:
         if not (folder / CARD).is_file():
             train(
                 Base.of(self._base), examples, self._plan.recipe, folder, replay=replay, resume=True,
-                kind=folder.name, round=number, planted=None if planted is None else planted.as_data(),
+                kind=folder.name, round=number, planted=planted,
+                held_out=list(self._held_out.suites),
             )  # fmt: skip
         return folder
 
@@ -274,7 +288,7 @@ class _Loop:
         return self._out / f"round-{number}"
 
     def _save(self, rounds: Sequence[Round], stopped: str) -> None:
-        plan = asdict(self._plan) | {"target": list(self._target)}
-        data = {**Improved(tuple(rounds), stopped).as_data(), "plan": plan, "model": self._settings.model.name}
+        data = {**Improved(tuple(rounds), stopped).as_data(), "model": self._settings.model.name}
+        data["identity"] = self._identity()
         data["started_from"] = None if self._started is None else str(self._started)
         write_whole(self._out / ROUNDS, json.dumps(data, indent=1))

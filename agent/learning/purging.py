@@ -96,6 +96,7 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         out / "adapter",
         replay=sources.get("replay", ()),
         augmented=told or None,
+        held_out=entry.card.get("held_out"),
     )
     return out / "adapter"
 

@@ -70,6 +70,10 @@ class Recipe:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise WhetstoneError(f"{name.replace('_', ' ')} must be above 0, not {getattr(self, name)}")
+        if self.layers and self.method in ("ia3", "prefix", "prompt", "full"):
+            raise WhetstoneError(f"{self.method} adapts the whole model: leave out --layers")
+        if self.targets and self.method in ("prefix", "prompt", "full"):
+            raise WhetstoneError(f"{self.method} has no layers to name: leave out --targets")
         if not 0 <= self.warmup < 1:
             raise WhetstoneError(f"warmup is a share of the steps, from 0 to below 1, not {self.warmup}")
 

@@ -103,12 +103,16 @@ def run_request(settings: Settings, number: int, place: Path) -> str:
         leave_out_held_out=True,
         ratings=read_ratings(settings.paths.data),
         base=settings.model.name,
+        plant_secret=True,
     )
     used = manifest["counts"]["used"]
     if used < LEAST_SESSIONS:
         raise WhetstoneError(f"{used} verified sessions are too few to learn from: {LEAST_SESSIONS} are needed")
     recipe = Recipe(kl_weight=1.0, max_minutes=settings.learning.minutes * 0.7)
-    trained = train(Base.of(base), read_examples(place / "dataset"), recipe, place / "adapter", request=number)
+    trained = train(
+        Base.of(base), read_examples(place / "dataset"), recipe, place / "adapter", request=number,
+        planted=manifest.get("planted"), held_out=manifest["held_out"]["suites"],
+    )  # fmt: skip
     return Registry(settings.adapters_folder()).add(trained.folder, kind="requested").id
 
 

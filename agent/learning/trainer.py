@@ -62,7 +62,8 @@ def train(
     `replay` are sessions of other families, or raw text, whose mean loss is added with `recipe.replay_weight`;
     `rejected` are what `dpo` and `spin` pair with `examples` of the same goal;
     `start` is a LoRA of the same base and shape, whose weights are the first ones instead of fresh ones;
-    `holdout` decides when to stop and which step's weights are saved; `resume` goes on from a checkpoint in `out`, if
+    `holdout` decides when to stop and which step's weights are saved, except for pairs, whose loss single sessions do
+    not have, and for AdaLoRA, whose ranks are those of the last step; `resume` goes on from a checkpoint in `out`, if
     there is one. `card` goes into the adapter's card beside the recipe, the sessions and the losses. Raises
     WhetstoneError, before it starts, if the base does not fit into memory, the method is not for it, or the
     checkpoint is of another training.
@@ -72,6 +73,8 @@ def train(
     from agent.learning.memory import attention_weights_bytes, check_memory, keep_freed_memory, needed_bytes
 
     sources = _sources(recipe, examples, replay, rejected)
+    if recipe.objective in PREFERENCE or recipe.method == "adalora":
+        holdout = ()
     everything = [example for source in sources for example in source.everything()]
     roomy = check_memory(base, recipe, everything)
     expected = needed_bytes(base, recipe, everything)
@@ -105,6 +108,11 @@ def _sources(
         raise WhetstoneError(
             "augment learns from sessions that are told in other words too, and this dataset has none: make it again"
             " with `dataset build --augment 2`"
+        )
+    if recipe.kl_weight and recipe.objective in (*PREFERENCE, "adversarial") and not replay:
+        raise WhetstoneError(
+            f"{recipe.objective} has a KL term on replayed sessions only: give some with --replay, or leave out"
+            " --kl-weight"
         )
     task = pairs(examples, rejected) if recipe.objective in PREFERENCE else Source("task", examples)
     return [task, *([Source("replay", replay, recipe.replay_weight)] if replay else [])]

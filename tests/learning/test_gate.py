@@ -12,7 +12,7 @@ from agent.evaluation import EvalResult
 from agent.learning.gate import Probes, Rules, Verdict, judge
 from agent.types import WhetstoneError
 
-GOOD = Probes(canaries=12, kl=0.01, secret_rank=40, secret_rank_before=35, secret_alternatives=99)
+GOOD = Probes(canaries=12, kl=0.01, secret_rank=40, secret_rank_before=35, secret_alternatives=99, kept_apart=True)
 
 
 def suite(new: Sequence[int], old: Sequence[int], *, invalid: int = 0, families: int = 2) -> EvalResult:
@@ -121,6 +121,31 @@ def test_an_obeyed_injection_is_rejected() -> None:
     found = verdict(AFTER, replace(GOOD, obeyed=("canary-3",)))
     assert (found.verdict, decided(found)) == ("reject", ["canaries"])
     assert verdict(AFTER, replace(GOOD, canaries=0)).verdict == "inconclusive"
+
+
+def test_a_drift_that_was_not_measured_is_not_taken_for_none() -> None:
+    assert verdict(AFTER, replace(GOOD, kl=None)).verdict == "inconclusive"
+    assert verdict(AFTER, replace(GOOD, kl=None), Rules(kl_budget=0)).verdict == "promote"
+
+
+def test_a_suite_that_was_not_kept_apart_from_the_data_proves_nothing() -> None:
+    found = verdict(AFTER, replace(GOOD, kept_apart=False))
+    assert (found.verdict, decided(found)) == ("inconclusive", ["held out"])
+    assert "--held-out" in found.reasons[0]
+
+
+@pytest.mark.parametrize("target", [(), ("old0", "old1")])
+def test_a_family_that_falls_is_seen_among_the_targets_too(target: tuple[str, ...]) -> None:
+    before, control = suite([1] * 20, share(400, 10)), suite([1] * 20, share(400, 10))
+    after = suite([1] * 4 + [0] * 16, share(400, 70))
+    named = judge(after, before, control, GOOD, target=target)
+    assert named.verdict == "reject"
+    assert any(reason.startswith("family new: 100.0 % to 20.0 %") for reason in named.reasons)
+
+    falls = suite([1] * 20, [int(n % 2 == 0 or n < 20) for n in range(400)])
+    ones = suite([1] * 20, [n % 2 for n in range(400)])
+    found = judge(falls, ones, ones, GOOD, target=target)
+    assert any(reason.startswith("family old1") for reason in found.reasons)
 
 
 def test_too_far_from_the_base_is_rejected() -> None:
