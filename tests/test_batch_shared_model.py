@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.settings import Settings
 from agent.types import Budget, Goal, WhetstoneError
-from tests.models import build_model
+from tests.models import build_adapter, build_model
 from tests.sessions import settings_for
 
 BUDGET = Budget(steps=3, tokens=150, action_tokens=60)
@@ -55,3 +56,33 @@ def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
     build_model(tmp_path / "model", seed=2)
     with pytest.raises(WhetstoneError, match="model base digest was"):
         run_rows(settings, ROWS[:1], out=tmp_path / "out")
+
+
+def test_a_row_runs_with_its_own_model_and_never_with_anothers_adapter(tmp_path: Path, model: Path) -> None:
+    # Of another width: the settings' adapter does not even fit.
+    other = build_model(tmp_path / "other", seed=4, hidden_size=64)
+    settings = settings_for(
+        tmp_path, [], model__name=str(model), model__adapter=str(build_adapter(tmp_path / "lora", model))
+    )
+    rows = [ROWS[0], replace(ROWS[1], model=str(other)), replace(ROWS[2], model=str(model))]
+    results = run_rows(settings, rows, out=tmp_path / "out", in_flight=3)
+    assert [r.ending for r in results if r.ending == "error"] == []
+    ran = [read_session(tmp_path / "out" / r.journal).header["policy"] for r in results]
+    assert [p["name"] for p in ran] == [str(model), str(other), str(model)]
+    assert [p["adapter"] is not None for p in ran] == [True, False, True]
+
+
+def test_a_changed_model_that_only_a_row_names_is_refused(tmp_path: Path, model: Path) -> None:
+    settings, out = sampling(tmp_path, model), tmp_path / "out"
+    own = replace(ROWS[0], model=str(build_model(tmp_path / "own", seed=1)))
+    first = run_rows(settings, [own], out=out)
+    # Rows with other models may come, also one whose model is not there: only that row says so.
+    more = [replace(ROWS[1], model=str(build_model(tmp_path / "more", seed=2))), replace(ROWS[2], model="./nowhere")]
+    results = run_rows(settings, [own, *more], out=out, in_flight=3)
+    assert results[0] == first[0]
+    assert ([r.ending == "error" for r in results], results[2].reason[:15]) == ([False, False, True], "there is no mod")
+    run_rows(settings, ROWS[3:4], out=out)  # rows may go too; what they ran with stays known
+    build_model(tmp_path / "own", seed=3)
+    with pytest.raises(WhetstoneError, match=r"row's model .*own: base digest was"):
+        run_rows(settings, [own], out=out)
+    assert run_rows(settings, [own], out=out, fresh=True)[0].session != first[0].session

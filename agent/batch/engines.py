@@ -34,13 +34,18 @@ class Job:
 class Engine(Protocol):
     """What runs goals."""
 
-    def identity(self) -> Mapping[str, JSON]:
-        """Digests that say which model the goals run on."""
+    def identity(self, rows: Sequence[GoalRow]) -> Mapping[str, JSON]:
+        """Digests that say which models the goals run on."""
         ...
 
     def results(self, folder: BatchFolder, rows: Sequence[GoalRow]) -> Generator[Result]:
         """Run `rows` and give their results as they end; a goal that was interrupted has none."""
         ...
+
+
+def models_of(rows: Sequence[GoalRow]) -> list[str]:
+    """The models that rows name."""
+    return sorted({row.model for row in rows if row.model is not None})
 
 
 OpenEngine = Callable[[Job], contextlib.AbstractContextManager[Engine]]
@@ -69,8 +74,9 @@ class _Threads:
     job: Job
     shared: Shared
 
-    def identity(self) -> Mapping[str, JSON]:
-        return {} if self.job.policy is not None else self.shared.models.identity(self.job.settings)
+    def identity(self, rows: Sequence[GoalRow]) -> Mapping[str, JSON]:
+        job = self.job
+        return {} if job.policy is not None else self.shared.models.identity(job.settings, models_of(rows))
 
     def results(self, folder: BatchFolder, rows: Sequence[GoalRow]) -> Generator[Result]:
         job = self.job

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.batch.material import tree_digest
+from agent.batch.models import OF_ROW
 from agent.batch.results import Result, read_results
 from agent.goalfile import GoalRow
 from agent.journal import SUFFIX, new_session_id
@@ -113,7 +114,7 @@ class BatchFolder:
             if fresh:
                 _remove(self.out / name for name in OURS)
             else:
-                _refuse_changed(there, record)
+                record = _unchanged(there, record)
         elif others := sorted(p.name for p in self.out.iterdir() if p.name != LOCK):
             raise WhetstoneError(
                 f"{self.out} holds something that is no batch ({', '.join(others[:3])}): name an empty folder with -o"
@@ -207,7 +208,11 @@ def _locked(out: Path) -> int:
     return fd
 
 
-def _refuse_changed(there: Path, record: Mapping[str, JSON]) -> None:
+def _unchanged(there: Path, record: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """What to record now. A model that rows named before is remembered: its results may still be there.
+
+    Raises WhetstoneError where what was recorded in `there` is no longer so.
+    """
     try:
         before: Any = json.loads(there.read_text(encoding="utf-8"))
         old, new = dict(before["settings"]), dict(record["settings"])
@@ -216,13 +221,16 @@ def _refuse_changed(there: Path, record: Mapping[str, JSON]) -> None:
     changed = [
         f"{key} was {old.get(key)} and is {new.get(key)}"
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and not key.startswith(FREE_SETTINGS)
+        if old.get(key) != new.get(key)
+        and not key.startswith(FREE_SETTINGS)
+        and ((key in old and key in new) or not key.startswith(OF_ROW))  # rows may come and go
     ]
     if changed:
         raise WhetstoneError(
             f"the goals in {there.parent} ran with other settings ({'; '.join(changed[:4])}):"
             " restore those, start again with --fresh, or name another folder with -o"
         )
+    return {**record, "settings": {**{key: old[key] for key in old if key.startswith(OF_ROW)}, **new}}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent.batch.folder import Layout
-from agent.batch.models import SharedModels
+from agent.batch.models import SharedModels, with_model
 from agent.batch.results import Result
 from agent.batch.sharing import SharedMemory, SharedSandbox
 from agent.batch.stopping import Stopping
@@ -117,14 +117,12 @@ class GoalRunner:
         return read_session(path)
 
     def _settings_of(self, row: GoalRow) -> Settings:
-        now = self.settings
+        now = with_model(self.settings, row.model)
         changed: dict[str, Any] = {
             "paths": now.paths.model_copy(update={"workspace": self.layout.workspace(row), "data": self.layout.data}),
             "budget": now.budget.model_copy(update=asdict(row.goal.budget)),
             "memory": now.memory.model_copy(update={"enabled": self.memory != "none" or bool(row.remembered)}),
         }
-        if row.model is not None:
-            changed["model"] = now.model.model_copy(update={"name": row.model})
         if row.seed is not None:
             changed["sampling"] = now.sampling.model_copy(update={"seed": row.seed})
         return now.model_copy(update=changed)

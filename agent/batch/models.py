@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from agent.policies import SCRIPTED, SERVED, open_policy
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 IDENTITY = ("name", "base_digest", "adapter_digest", "tokenizer_digest", "template_digest", "dtype")
 """What of a policy's description says which model it is."""
+OF_ROW = "row's model "
+"""What the digests of a model that only some rows name begin with."""
+
+
+def with_model(settings: Settings, name: str | None) -> Settings:
+    """The settings for a row that names the model `name`, or none.
+
+    An adapter that was given by name belongs to the settings' own model: another one gets its own, as by `auto`.
+    """
+    now = settings.model
+    if name is None or name == now.name:
+        return settings
+    adapter = "none" if now.adapter == "none" else "auto"
+    return settings.model_copy(update={"model": now.model_copy(update={"name": name, "adapter": adapter})})
 
 
 class SharedModels:
@@ -28,7 +43,8 @@ class SharedModels:
     def __init__(self, rows: int = 1) -> None:
         self._rows = rows
         self._lock = threading.Lock()
-        self._loaded: dict[str, tuple[LoadedModel, Scheduler]] = {}
+        self._loaded: dict[tuple[str, str], tuple[LoadedModel, Scheduler]] = {}
+        """By name and adapter."""
         self._servers: dict[str, ModelServer] = {}
 
     def open(self, settings: Settings, session: str, stream: str) -> Policy:
@@ -52,14 +68,26 @@ class SharedModels:
             scheduler=scheduler,
         )
 
-    def identity(self, settings: Settings) -> dict[str, JSON]:
-        """Digests that say which model the settings name at this moment; it is loaded. Raises WhetstoneError."""
+    def identity(self, settings: Settings, named: Iterable[str] = ()) -> dict[str, JSON]:
+        """Digests that say which model the settings name at this moment, and which are those that rows name.
+
+        They are loaded. Raises WhetstoneError where that of the settings cannot be; one that only rows name is left
+        out then, for those rows to say so themselves.
+        """
+        digests = {f"model {key}": digest for key, digest in self._digests(settings).items()}
+        for name in sorted({*named} - {settings.model.name}):
+            with contextlib.suppress(Exception):  # whatever it is: some rows must not take the others with them
+                found = self._digests(with_model(settings, name))
+                digests |= {f"{OF_ROW}{name}: {key}": digest for key, digest in found.items()}
+        return digests
+
+    def _digests(self, settings: Settings) -> dict[str, JSON]:
         if settings.model.name.startswith(SCRIPTED):
             return {}
         policy = self.open(settings, "identity", "")
         described: Mapping[str, JSON] = policy.describe()
         policy.close()
-        return {f"model {key.replace('_', ' ')}": described.get(key) for key in IDENTITY}
+        return {key.replace("_", " "): described.get(key) for key in IDENTITY}
 
     def close(self) -> None:
         for _, scheduler in self._loaded.values():
@@ -79,10 +107,10 @@ class SharedModels:
         from agent.engine.scheduler import Scheduler
         from agent.policies.local import engine_for, load_chosen
 
-        name = settings.model.name
+        key = settings.model.name, settings.model.adapter
         with self._lock:
-            if name not in self._loaded:
+            if key not in self._loaded:
                 loaded = load_chosen(settings)
                 engine = engine_for(loaded, context_tokens=settings.model.context_tokens, cache=settings.paths.cache)
-                self._loaded[name] = loaded, Scheduler(engine, rows=self._rows)
-            return self._loaded[name]
+                self._loaded[key] = loaded, Scheduler(engine, rows=self._rows)
+            return self._loaded[key]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent.batch.engines import Engine, Job, OpenEngine
+from agent.batch.engines import Engine, Job, OpenEngine, models_of
 from agent.batch.folder import BatchFolder
 from agent.batch.parcel import pack, unpack
 from agent.batch.ray_worker import Delivery, Errand, GoalWorker, pack_session
@@ -90,10 +90,13 @@ class _Cluster:
         self._nodes: set[str] = set()
         """Nodes that have workers."""
         self._identity: Mapping[str, JSON] | None = None
+        self._named: list[str] = []
+        """Models that rows name."""
         self._joining: tuple[Path, Path | None] | None = None
         """The folder, and the token that shows who sees it."""
 
-    def identity(self) -> Mapping[str, JSON]:
+    def identity(self, rows: Sequence[GoalRow]) -> Mapping[str, JSON]:
+        self._named = models_of(rows)
         self._greet()
         if self._identity is None:
             raise WhetstoneError("the Ray cluster has no node with a CPU that answers: add one with `ray start`")
@@ -158,7 +161,7 @@ class _Cluster:
         """Start workers on the nodes that have none. Raises WhetstoneError where one cannot load the model."""
         alive = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         new = [worker for node in alive if node["NodeID"] not in self._nodes for worker in self._actors(node)]
-        asked = [(worker, worker.actor.identity.remote()) for worker in new]  # all load at the same time
+        asked = [(worker, worker.actor.identity.remote(self._named)) for worker in new]  # all load at the same time
         for worker, ref in asked:
             try:
                 identity: Mapping[str, JSON] = self._ray.get(ref, timeout=START_SECONDS)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,9 +65,9 @@ class GoalWorker:
         self._stopping = Stopping()
         self._shared = self._stack.enter_context(Shared.opened(self._settings, in_flight))
 
-    def identity(self) -> Mapping[str, JSON]:
-        """Which model this is; it is loaded. Raises WhetstoneError where that cannot be."""
-        return {} if self._policy is not None else self._shared.models.identity(self._settings)
+    def identity(self, named: Sequence[str]) -> Mapping[str, JSON]:
+        """Which models these are, that of the settings and those `named` by rows. Raises as `SharedModels.identity`."""
+        return {} if self._policy is not None else self._shared.models.identity(self._settings, named)
 
     def join(self, out: Path, token: Path | None) -> bool:
         """Work for the batch in `out`; True where that folder is seen from here, as the file `token` in it proves."""

@@ -45,7 +45,7 @@ def run_rows(
         raise WhetstoneError(f"{in_flight} goals at a time is none: give at least 1")
     job = Job(settings, in_flight, policy, models, memory, stopping or Stopping(), on_event)
     with engine(job) as running:
-        same = {**settings.flat(), "memory": memory, **running.identity()}
+        same = {**settings.flat(), "memory": memory, **running.identity(rows)}
         with BatchFolder(out, rows, {"version": agent.__version__, "settings": same}, fresh=fresh) as folder:
             found = {row.id: folder.kept[row.id] for row in rows if row.id in folder.kept}
             for result in found.values():
