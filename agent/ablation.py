@@ -15,6 +15,10 @@ from agent.types import Ending, Policy, WhetstoneError
 _SEED = "#seed"
 
 
+class NothingToCompare(WhetstoneError):
+    """No goal has an ending of its own both ways."""
+
+
 @dataclass(frozen=True)
 class Contrast:
     """One figure with and without memory: both means, and the mean difference of a goal with its interval."""
@@ -66,7 +70,7 @@ def ablate(
     With memory means: a row's own `remembered` notes, or, where it has none, the user's memory, which is read and not
     changed. Without, nothing is recalled and the tools `recall` and `remember` are not offered. Run again with the same
     folder, it goes on where it stopped; the other arguments are those of `run_rows`. Raises WhetstoneError where there
-    is no memory to do without, no pair can be compared, or the goals cannot be run.
+    is no memory to do without or the goals cannot be run, NothingToCompare where no pair has two endings.
     """
     if seeds < 1:
         raise WhetstoneError(f"{seeds} seeds are no run: give at least 1.")
@@ -93,7 +97,7 @@ def ablate(
 
 
 def compare(pairs: Sequence[tuple[str, str]], having: Sequence[Result], lacking: Sequence[Result]) -> Ablation:
-    """Compare results pair by pair; `pairs` are (id of the result, goal it belongs to). Raises WhetstoneError."""
+    """Compare results pair by pair; `pairs` are (id of the result, goal it belongs to). Raises NothingToCompare."""
     first, second = ({result.id: result for result in results} for results in (having, lacking))
     by_goal: dict[str, list[tuple[Result, Result]]] = {}
     left_out: list[str] = []
@@ -105,7 +109,7 @@ def compare(pairs: Sequence[tuple[str, str]], having: Sequence[Result], lacking:
             by_goal.setdefault(goal, []).append((both[0], both[1]))
     if not by_goal:
         reasons = [result.reason for result in (*having, *lacking) if result.ending == Ending.ERROR]
-        raise WhetstoneError(
+        raise NothingToCompare(
             f"None of the {len(pairs)} pairs can be compared: {reasons[0] if reasons else 'all were interrupted'}."
         )
     compared = [pair for group in by_goal.values() for pair in group]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -132,3 +135,38 @@ def test_the_command_prints_the_table_and_goes_on_in_the_same_folder(tmp_path: P
     assert (found["success"]["with_memory"], found["success"]["without"]) == (0.5, 0.5)
     assert sorted((place.folder / "out").rglob("sessions/*.jsonl")) == sessions
     assert len(sessions) == 4
+
+
+def test_goals_that_write_are_carried_out_both_ways(tmp_path: Path) -> None:
+    place = Place(tmp_path, [act("write_file", path="town.txt", content="Ulm"), act("finish", answer="written")])
+    goal = {"id": "a", "goal": "Write it down.", "check": {"file": "town.txt", "equals": "Ulm"}, "remembered": ["Ulm"]}
+    (place.folder / "goals.jsonl").write_text(json.dumps(goal))
+    command = ("memory", "ablate", "goals.jsonl", "-c", f"paths.cache={default_cache()}", "--json")
+    ran = place.call(*command, "-o", "out")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert (found["success"]["with_memory"], found["success"]["without"]) == (1.0, 1.0)
+    said = place.call("--approve", "read-only", *command, "-o", "read only")
+    assert json.loads(said.stdout)["success"]["with_memory"] == 0.0, "what the user said of approval holds"
+
+
+def test_ctrl_c_lets_the_running_goal_end_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    place = Place(tmp_path, [act("append_line", line=f"{n}") for n in range(40)] + [act("finish", answer="done")])
+    goals = [{"id": f"{n}", "goal": "Append.", "remembered": ["Ulm"], "budget": {"steps": 200}} for n in range(2)]
+    (place.folder / "goals.jsonl").write_text("".join(f"{json.dumps(goal)}\n" for goal in goals))
+    command = ("--tools", "tests.side_effects:append_line", "memory", "ablate", "goals.jsonl", "-o", "out")
+    command += ("-c", f"paths.cache={default_cache()}")
+    process = subprocess.Popen(
+        place.argv(*command), cwd=place.folder, env=place.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not any((place.folder / "out/with/workspaces").glob("*/log.txt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert "no further goal is begun" in err
+    assert "3 of 4 sessions are left: the same command with -o out goes on" in err
+    again = place.call(*command)
+    assert again.returncode == 0, again.stderr
+    assert "2 pairs of 2 goals" in again.stdout
