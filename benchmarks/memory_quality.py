@@ -9,6 +9,7 @@ their docstrings the records.
 
 from __future__ import annotations
 
+import heapq
 import importlib
 import inspect
 import json
@@ -23,9 +24,8 @@ import numpy as np
 from agent.types import MemoryRecord
 from memory import lexical, open_memory
 from memory.index import VectorMemory
-from memory.recall import Candidate
 from memory.rows import Filter
-from memory.search import dense_search
+from memory.search import dense_search, matches
 
 
 def quality(name: str) -> dict[str, Any]:
@@ -53,17 +53,12 @@ def answers(memory: VectorMemory, query: str) -> dict[str, list[str]]:
     dense = dense_search(memory, vector, 50, Filter())
     with memory.reading() as catalogue:
         covered = lexical.search(catalogue.connection, query)
-        wordy = sorted(covered, key=lambda key: -covered[key])[:50]
-        keys = list({key for key, _ in dense} | set(wordy))
+        wordy = heapq.nlargest(50, covered, key=covered.__getitem__)
+        keys = list(dict.fromkeys([*(key for key, _ in dense), *wordy]))
+        fused = [each.place.key for each in matches(catalogue, keys, vector, covered)]
+        found = {"dense": [key for key, _ in dense], "words": wordy, "fused": fused}
         rows = catalogue.rows(keys)
-    cosines = dict(dense)
-    for key in keys:
-        if key not in cosines:
-            cosines[key] = float(np.frombuffer(rows[key].vector, "<f2").astype(np.float32) @ vector)
-    match = {key: sum(Candidate(rows[key], cosines[key], covered.get(key, 0.0)).match) for key in keys}
-    fused = sorted(keys, key=lambda key: -match[key])
-    found = {"dense": [key for key, _ in dense], "words": wordy, "fused": fused}
-    named = {arm: [rows[key].record.id for key in keys[:10]] for arm, keys in found.items()}
+    named = {arm: [rows[key].record.id for key in best[:10]] for arm, best in found.items()}
     return named | {"recall as used": [each.record.id for each in memory.search(query, limit=10)]}
 
 

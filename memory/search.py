@@ -64,14 +64,14 @@ def search(
     nearest = dense_search(memory, vector, wanted, where)
     with memory.reading() as catalogue:
         keys = list(dict.fromkeys([*(key for key, _ in nearest), *catalogue.meeting(where, wordy)]))
-        candidates = _candidates(catalogue, keys, vector, covered)
-        hits = sorted(candidates, key=lambda hit: -hit.dense - hit.lexical)[:_NEIGHBOURED_HITS]
+        found = matches(catalogue, keys, vector, covered)
+        hits = found[:_NEIGHBOURED_HITS]
         beside = _beside(catalogue, hits)
         others = catalogue.meeting(where, list(beside.keys() - set(keys)))
-        candidates += _candidates(catalogue, others, vector, covered)
-        good = {c.place.key for c in candidates if c.cosine >= relevant or c.coverage >= _COVERED}
+        found += matches(catalogue, others, vector, covered)
+        good = {c.place.key for c in found if c.cosine >= relevant or c.coverage >= _COVERED}
         near = good.intersection(hit.place.key for hit in hits)
-        kept = [c for c in candidates if c.place.key in good or near.intersection(beside.get(c.place.key, ()))]
+        kept = [c for c in found if c.place.key in good or near.intersection(beside.get(c.place.key, ()))]
         if not kept:
             return []
         vectors = dict(zip((c.place.key for c in kept), matrix([c.place.vector for c in kept]), strict=True))
@@ -136,18 +136,19 @@ def _exact(catalogue: Catalogue, vector: NDArray[np.float32], where: Filter, lim
     return sorted(scored, key=lambda pair: -pair[1])[:limit]
 
 
-def _candidates(
+def matches(
     catalogue: Catalogue, keys: Sequence[int], vector: NDArray[np.float32], covered: Mapping[int, float]
 ) -> list[Candidate]:
-    """Both scores for each record, whichever search found it."""
+    """Both scores for each record, whichever search found it; what matches best by the two together comes first."""
     places = catalogue.places(keys)
     if not places:
         return []
     cosines = matrix([place.vector for place in places]) @ vector
-    return [
+    found = [
         Candidate.of(place, cosine, covered.get(place.key, 0.0))
         for place, cosine in zip(places, cosines.tolist(), strict=True)
     ]
+    return sorted(found, key=lambda each: -each.dense - each.lexical)
 
 
 def _beside(catalogue: Catalogue, hits: Sequence[Candidate]) -> dict[int, list[int]]:
