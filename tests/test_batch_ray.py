@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.batch import Result, read_results, run_rows
+from agent.batch import Result, Stopping, read_results, run_rows
 from agent.batch.engines import engine_named
 from agent.batch.ray_engine import ray_engine
 from agent.goalfile import GoalRow
@@ -127,6 +129,60 @@ def test_a_lost_node_loses_no_goal(tmp_path: Path, cluster: Any, second: Any, sh
         lines = (tmp_path / "out/workspaces" / result.id / "log.txt").read_text().splitlines()
         assert len(lines) == len(set(lines)), f"{result.id} did something twice"
         assert len(lines) >= LINES - 1
+
+
+def test_a_node_that_loads_for_long_holds_up_nobody_and_is_put_to_work(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.batch.ray_engine.LOOK_SECONDS", 0.0)
+    model = build_model(tmp_path / "model")
+    config, pipe = model / "config.json", tmp_path / "pipe"
+    said = config.read_text()
+    settings = settings_for(tmp_path, [], model__name=str(model), model__dtype="fp32", sampling__temperature="1.0")
+    rows = [GoalRow(f"g{n}", Goal(f"Read {n}.", budget=Budget(steps=2, tokens=120))) for n in range(1000)]
+    loading, enough, stopping = threading.Event(), threading.Event(), Stopping()
+    meanwhile: list[str] = []
+    held_up: list[bool] = []
+    nodes: set[str] = set()
+    late: list[Any] = []
+
+    def load_slowly() -> None:
+        with open(pipe, "w") as writing:  # returns when the late node reads its model's config, which then waits here
+            loading.set()
+            held_up.append(not enough.wait(60))
+            config.unlink()
+            config.write_text(said)
+            writing.write(said)
+
+    def come_late(result: Result) -> None:
+        if not late:
+            os.mkfifo(pipe)
+            config.unlink()
+            config.symlink_to(pipe)
+            threading.Thread(target=load_slowly, daemon=True).start()
+            late.append(_added(cluster))
+            cluster.wait_for_nodes()
+        elif loading.is_set():
+            meanwhile.append(result.id)
+            if len(meanwhile) == 3:
+                enough.set()
+
+    def note(row: GoalRow, event: Event) -> None:
+        nodes.add(event.data["node"])
+        if len(nodes) == 2:
+            stopping.drain()
+
+    try:
+        results = run_rows(
+            settings, rows, out=tmp_path / "out", in_flight=1, engine=ray_engine(""), on_event=note,
+            on_result=come_late, stopping=stopping,
+        )  # fmt: skip
+    finally:
+        for node in late:
+            cluster.remove_node(node)
+    assert held_up == [False]
+    assert len(nodes) == 2
+    assert "error" not in {r.ending for r in results}
 
 
 def test_a_session_that_was_cut_here_goes_on_there(tmp_path: Path, cluster: Any) -> None:

@@ -43,6 +43,18 @@ def test_the_standing_counts_what_runs_what_is_done_and_what_is_left() -> None:
     assert progress.standing().tokens_per_second == 0
 
 
+def test_what_ran_elsewhere_counts_its_tokens_when_it_ends() -> None:
+    clock = Clock()
+    progress = BatchProgress(3, clock=clock)
+    progress.event("a", Event(0, "sent", 0.0, {"node": "there"}))
+    progress.event("b", action(1, "read_file", 20))
+    clock.now += 10
+    progress.result(Result("kept", "finished", tokens=500))
+    progress.result(Result("a", "finished", tokens=80))
+    progress.result(Result("b", "finished", tokens=20))
+    assert progress.standing().tokens_per_second == 10
+
+
 def test_failed_and_stuck_goals_are_counted_apart() -> None:
     progress = BatchProgress(4)
     for result in (Result("a", "stuck"), Result("b", "failed_check"), Result("c", "finished")):

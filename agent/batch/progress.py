@@ -72,7 +72,10 @@ class BatchProgress:
 
     def result(self, result: Result) -> None:
         with self._lock:
-            self._fresh += self._running.pop(result.id, None) is not None
+            running = self._running.pop(result.id, None)
+            self._fresh += running is not None
+            if running is not None and not running.step:  # from another machine, whose single steps are not heard of
+                self._tokens.append((self._clock(), result.tokens))
             self._endings[result.ending] += 1
             self._succeeded += result.succeeded
 

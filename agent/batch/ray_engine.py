@@ -29,6 +29,8 @@ from agent.types import JSON, Ending, Event, WhetstoneError
 GCS_PORT = 6379
 START_SECONDS = 600.0
 """How long a node may take to load the model."""
+ANSWER_SECONDS = 60.0
+"""How long one that has loaded it may take to say whether it sees a folder."""
 LOST_SECONDS = 120.0
 """How long a cluster without any node is waited for."""
 LOOK_SECONDS = 5.0
@@ -81,6 +83,7 @@ class _Worker:
     node: str
     shares_disk: bool = False
     running: dict[Any, GoalRow] = field(default_factory=dict[Any, GoalRow])
+    since: float = field(default_factory=time.monotonic)
 
 
 class _Cluster:
@@ -89,6 +92,8 @@ class _Cluster:
         self._workers: list[_Worker] = []
         self._nodes: set[str] = set()
         """Nodes that have workers."""
+        self._loading: dict[Any, _Worker] = {}
+        """Workers that have not said yet which model they have, by what they will say it with."""
         self._identity: Mapping[str, JSON] | None = None
         self._named: list[str] = []
         """Models that rows name."""
@@ -97,7 +102,10 @@ class _Cluster:
 
     def identity(self, rows: Sequence[GoalRow]) -> Mapping[str, JSON]:
         self._named = models_of(rows)
-        self._greet()
+        self._look()
+        while self._loading:
+            for ref in self._ready():
+                self._welcome(ref)
         if self._identity is None:
             raise WhetstoneError("the Ray cluster has no node with a CPU that answers: add one with `ray start`")
         return self._identity
@@ -111,7 +119,7 @@ class _Cluster:
             yield from self._drive(folder, deque(rows))
         finally:
             token.unlink(missing_ok=True)
-            for worker in self._workers:
+            for worker in [*self._workers, *self._loading.values()]:
                 self._end(worker)
 
     def _drive(self, folder: BatchFolder, waiting: deque[GoalRow]) -> Generator[Result]:
@@ -124,18 +132,22 @@ class _Cluster:
                 waiting.clear()
             elif now - looked > LOOK_SECONDS:
                 looked = now
-                self._greet()
+                self._look()
             if stopping.stopped and not told:
                 told = True
                 for worker in self._workers:
                     worker.actor.stop.remote()
-            seen = now if self._workers else seen
+            seen = now if self._workers or self._loading else seen
             if now - seen > LOST_SECONDS:
                 raise WhetstoneError(
                     "all nodes of the Ray cluster are gone: start them again, and the same command goes on"
                 )
             self._send(folder, waiting)
-            for worker, ref in self._finished():
+            for ref in self._ready():
+                if ref in self._loading:
+                    self._welcome(ref)
+                    continue
+                worker = next(each for each in self._workers if ref in each.running)
                 row = worker.running.pop(ref)
                 try:
                     delivery: Delivery = self._ray.get(ref)
@@ -157,31 +169,35 @@ class _Cluster:
 
     # --- nodes and their workers ---------------------------------------------------------------------------------
 
-    def _greet(self) -> None:
-        """Start workers on the nodes that have none. Raises WhetstoneError where one cannot load the model."""
+    def _look(self) -> None:
+        """Start workers on the nodes that have none; they load at the same time, and nobody waits for them."""
         alive = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        new = [worker for node in alive if node["NodeID"] not in self._nodes for worker in self._actors(node)]
-        asked = [(worker, worker.actor.identity.remote(self._named)) for worker in new]  # all load at the same time
-        for worker, ref in asked:
-            try:
-                identity: Mapping[str, JSON] = self._ray.get(ref, timeout=START_SECONDS)
-            except self._ray.exceptions.RayTaskError as error:
-                raise _cause(error) from error
-            except self._ray.exceptions.RayError:  # gone again; if it comes back, it is new
-                self._end(worker)
-                continue
-            if self._identity is None:
-                self._identity = identity
-            if identity != self._identity:
-                self._end(worker)
-                differs = _difference(self._identity, identity)
-                raise WhetstoneError(
-                    f"node {worker.node[:8]} has another model than the first ({differs}):"
-                    " the same files must be on every node"
-                )
-            if self._joining is None or self._join(worker):
-                self._workers.append(worker)
-                self._nodes.add(worker.node)
+        known = self._nodes | {worker.node for worker in self._loading.values()}
+        for worker in [worker for node in alive if node["NodeID"] not in known for worker in self._actors(node)]:
+            self._loading[worker.actor.identity.remote(self._named)] = worker
+
+    def _welcome(self, ref: Any) -> None:
+        """Take in a worker that has loaded its model. Raises WhetstoneError where it could not, or has another one."""
+        worker = self._loading.pop(ref)
+        try:
+            identity: Mapping[str, JSON] = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            raise _cause(error) from error
+        except self._ray.exceptions.RayError:  # gone again; if it comes back, it is new
+            self._end(worker)
+            return
+        if self._identity is None:
+            self._identity = identity
+        if identity != self._identity:
+            self._end(worker)
+            differs = _difference(self._identity, identity)
+            raise WhetstoneError(
+                f"node {worker.node[:8]} has another model than the first ({differs}):"
+                " the same files must be on every node"
+            )
+        if self._joining is None or self._join(worker):
+            self._workers.append(worker)
+            self._nodes.add(worker.node)
 
     def _actors(self, node: Mapping[str, Any]) -> list[_Worker]:
         """One actor for each GPU of a node, or one for a node without."""
@@ -201,7 +217,7 @@ class _Cluster:
         """Tell a worker the folder; False if it is gone. Raises WhetstoneError where it cannot work there."""
         assert self._joining is not None
         try:
-            worker.shares_disk = self._ray.get(worker.actor.join.remote(*self._joining), timeout=START_SECONDS)
+            worker.shares_disk = self._ray.get(worker.actor.join.remote(*self._joining), timeout=ANSWER_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
             raise _cause(error) from error
         except self._ray.exceptions.RayError:
@@ -249,14 +265,16 @@ class _Cluster:
     def _running(self) -> list[Any]:
         return [ref for worker in self._workers for ref in worker.running]
 
-    def _finished(self) -> list[tuple[_Worker, Any]]:
-        """What has come back, waited for a moment."""
-        running = self._running()
-        if not running:
+    def _ready(self) -> list[Any]:
+        """One thing, at most, that came back from workers that run goals or load their model; waits a moment for it."""
+        for ref, worker in list(self._loading.items()):
+            if time.monotonic() - worker.since > START_SECONDS:  # if its node is there, it is tried again
+                self._end(self._loading.pop(ref))
+        expected = [*self._running(), *self._loading]
+        if not expected:
             time.sleep(0.2)
             return []
-        done, _ = self._ray.wait(running, num_returns=1, timeout=0.5)
-        return [(worker, ref) for ref in done for worker in self._workers if ref in worker.running]
+        return self._ray.wait(expected, num_returns=1, timeout=0.5)[0]
 
 
 def _failed(folder: BatchFolder, row: GoalRow, why: str) -> Result:
