@@ -81,6 +81,11 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         base.tokenizer, base.lineage, logits=base.model.vocabulary, loss_on=entry.card.get("loss_on", "sampled")
     )
     used: Mapping[str, list[list[str]]] = entry.card.get("sessions") or {}
+    if (entry.card.get("recipe") or {}).get("objective") == "adaptive":
+        raise WhetstoneError(
+            f"adapter {entry.id} learned from raw text too, which is not kept: purge with --no-rebuild, and train it"
+            " again with the text"
+        )
     told: Mapping[str, Any] = entry.card.get("augmented") or {}
     sources = {
         name: _examples(rows, without, encoder, at, out / name, told if name == "task" else {})
@@ -95,6 +100,7 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         Recipe.of(card),
         out / "adapter",
         replay=sources.get("replay", ()),
+        rejected=sources.get("rejected", ()),
         augmented=told or None,
         held_out=entry.card.get("held_out"),
     )

@@ -134,9 +134,9 @@ def _saved(
     state = training.state
     out.mkdir(parents=True, exist_ok=True)
     learner.save(out)
-    sessions = {
-        s.name: [list(one) for one in dict.fromkeys((e.session, e.digest) for e in s.everything())] for s in sources
-    }
+    used = {source.name: source.examples for source in sources}
+    used |= {"rejected": [e for source in sources for others in source.rejected.values() for e in others]}
+    sessions = {name: _named(examples) for name, examples in used.items() if examples}
     before = parent_of(start) if start is not None else {}
     losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
     facts: dict[str, Any] = {
@@ -156,6 +156,10 @@ def _saved(
     write_curve(state.points, out / CURVE)
     draw_curve(state.points, out / PICTURE)
     return Trained(out, tuple(state.points), state.stopped, state.best)
+
+
+def _named(examples: Sequence[Example]) -> list[list[str]]:
+    return [list(one) for one in dict.fromkeys((example.session, example.digest) for example in examples)]
 
 
 def _identity(base: Base, recipe: Recipe, sources: Sequence[Source], holdout: Sequence[Example]) -> str:

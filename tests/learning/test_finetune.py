@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from agent.goalfile import read_goals
 from agent.journal import find_session, read_session
 from agent.learning.adapters import Registry
+from agent.learning.heldout import rows_digest
 from agent.learning.requests import LEAST_SESSIONS, TrainingRequests
 from agent.policies.scripted import ScriptedPolicy
 from agent.runtime import run_goal
@@ -50,7 +52,11 @@ def wait_for_end(requests: TrainingRequests, seconds: float = 240) -> dict[str, 
 def test_asking_starts_a_process_that_leaves_a_candidate_and_promotes_nothing(tmp_path: Path) -> None:
     for n in range(LEAST_SESSIONS):
         session_of(tmp_path, finish(f"word{n}"), goal=f"Say word{n}.")
-    chosen = settings(tmp_path, build_model(tmp_path / "tiny"))
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(
+        json.dumps({"id": "held", "goal": "Say nothing.", "check": {"answer": {"equals": "nothing"}}}) + "\n"
+    )
+    chosen = settings(tmp_path, build_model(tmp_path / "tiny"), learning__held_out=[str(suite)])
     status, text = answer(ask(tmp_path, chosen))
     assert status == "ok"
     assert "leaves a candidate adapter" in text
@@ -65,6 +71,8 @@ def test_asking_starts_a_process_that_leaves_a_candidate_and_promotes_nothing(tm
     (entry,) = Registry(chosen.adapters_folder()).entries()
     assert (entry.id, entry.state) == (done["adapter"], "candidate")
     assert len(entry.sessions) == LEAST_SESSIONS
+    assert "planted" in entry.card
+    assert entry.card["held_out"] == [rows_digest(read_goals(suite))]
 
 
 def test_too_few_verified_sessions_are_said_in_the_log(tmp_path: Path) -> None:

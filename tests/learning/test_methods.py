@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,6 +158,12 @@ def test_peft_on_the_packed_path_and_on_its_own_give_the_same_lora(tmp_path: Pat
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, parameter in packed.parameters.items():
         assert torch.allclose(parameter.grad, other[name].grad, rtol=1e-3, atol=1e-3), name  # pyright: ignore
+
+
+@pytest.mark.parametrize(("method", "choice"), [("ia3", {"layers": 1}), ("prefix", {"targets": ("q_proj",)})])
+def test_a_choice_that_a_method_has_not_is_refused(method: str, choice: dict[str, Any]) -> None:
+    with pytest.raises(WhetstoneError, match="leave out --"):
+        _recipe(method, **choice)
 
 
 def test_a_method_that_does_not_fit_the_model_says_so(tmp_path: Path) -> None:

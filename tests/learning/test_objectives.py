@@ -193,6 +193,20 @@ def test_preference_needs_pairs_of_one_goal(base: Base, tmp_path: Path) -> None:
         pairs(examples, others)
 
 
+@pytest.mark.parametrize("objective", ["dpo", "adversarial"])
+def test_a_kl_term_that_would_not_be_there_is_refused(base: Base, tmp_path: Path, objective: str) -> None:
+    examples, others = random_examples(4), random_examples(4, seed=3)
+    with pytest.raises(WhetstoneError, match="KL term on replayed sessions only"):
+        train(base, examples, _recipe(objective=objective, kl_weight=1.0), tmp_path / "out", rejected=others)
+
+
+def test_pairs_are_not_measured_by_the_loss_of_single_sessions(base: Base, tmp_path: Path) -> None:
+    examples, others = random_examples(6), random_examples(6, seed=3)
+    done = train(base, examples, _recipe(objective="spin"), tmp_path / "out", rejected=others, holdout=examples)
+    assert done.best is None
+    assert all(point.heldout is None for point in done.points)
+
+
 def test_sessions_count_by_their_weight(base: Base) -> None:
     recipe, examples = _recipe(), random_examples(2, own=(30, 30))
     grads = []

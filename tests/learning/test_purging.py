@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from agent.engine.models import load_model
 from agent.learning.adapters import Registry
 from agent.learning.combining import write_ensemble
 from agent.learning.dataset import build_dataset, read_examples
+from agent.learning.filters import Filters
 from agent.learning.learner import Base
 from agent.learning.purging import purge, trained_on
 from agent.learning.recipe import Recipe
@@ -58,3 +60,33 @@ def test_a_purged_session_leaves_nothing_in_use_and_the_rest_is_trained_again(tm
     assert trained_on(registry, out.id) == []
     with pytest.raises(WhetstoneError, match="no adapter was trained on session"):
         purge(registry, out.id)
+
+
+def test_what_was_learned_from_pairs_is_trained_again_from_the_pairs_that_are_left(tmp_path: Path) -> None:
+    base = load_model(str(build_model(tmp_path / "tiny")), dtype="fp32", cache=tmp_path / "cache")
+    encoder = SessionEncoder(base.tokenizer, base.lineage, logits=base.model.vocabulary)
+    words = ("one", "two")
+    good = [session_of(tmp_path / "good", finish(word), goal=f"Say {word}.") for word in words]
+    bad = [session_of(tmp_path / "bad", finish("a wrong word"), goal=f"Say {word}.") for word in words]
+    build_dataset(good, tmp_path / "good-set", encoder)
+    failed = Filters(include=("verified", "unverified", "failed"), near_duplicate=2.0)
+    build_dataset(bad, tmp_path / "bad-set", encoder, filters=failed)
+    chosen, rejected = (read_examples(tmp_path / name) for name in ("good-set", "bad-set"))
+    recipe = replace(RECIPE, objective="dpo")
+    registry = Registry(tmp_path / "adapters")
+    trained = train(Base.of(base), chosen, recipe, tmp_path / "dpo", rejected=rejected).folder
+    entry = registry.add(trained)
+    assert entry.sessions == {session.id for session in (*good, *bad)}
+
+    (done,) = purge(registry, bad[0].id, base=base, sources=[*good, *bad], out=tmp_path / "again")
+    rebuilt = registry.find(done.rebuilt)
+    assert rebuilt.card["recipe"]["objective"] == "dpo"
+    assert bad[0].id not in rebuilt.sessions
+    assert rebuilt.sessions >= {good[1].id, bad[1].id}
+
+    card = trained / "whetstone.json"
+    card.write_text(card.read_text().replace('"objective": "dpo"', '"objective": "adaptive"'))
+    registry.remove(rebuilt.id)
+    registry.add(trained)
+    with pytest.raises(WhetstoneError, match="learned from raw text too"):
+        purge(registry, bad[0].id, base=base, sources=[*good, *bad], out=tmp_path / "third")
