@@ -186,6 +186,11 @@ class Catalogue:
         query = "SELECT id FROM members WHERE record = ?"
         return [row[0] for key in keys for row in self.connection.execute(query, (key,))]
 
+    def said_with(self, ids: Iterable[str]) -> set[str]:
+        """The ids of all records in the rows that show one of `ids`."""
+        query = "SELECT id FROM members WHERE record = (SELECT record FROM members WHERE id = ?)"
+        return {row[0] for ident in ids for row in self.connection.execute(query, (ident,))}
+
     def delete(self, keys: Sequence[int]) -> None:
         rows = [(key,) for key in keys]
         self.connection.executemany("DELETE FROM members WHERE record = ?", rows)

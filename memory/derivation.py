@@ -59,7 +59,8 @@ def rebuild(
 ) -> Rebuilt:
     """Derive the index anew from the events of all sessions, the documents and the ledger; `progress` gets a count.
 
-    The old index serves until the new one is complete, and what running sessions add meanwhile is carried over.
+    The old index serves until the new one is complete. What is added meanwhile, by running sessions or as documents, is
+    carried over, and what is forgotten or removed meanwhile stays away.
     Raises WhetstoneError, and leaves the old index, if another rebuild runs, a disk is full, or there is no embedder.
     """
     main = VectorMemory(folder, embedder=embedder, lock_seconds=lock_seconds, cache=cache)
@@ -67,16 +68,19 @@ def rebuild(
         for left in folder.glob("rebuild-*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
-        before = _known_ids(main)
+        before, forgotten = _known_ids(main), main.ledger.forgotten()
         scratch = VectorMemory(
             folder / f"rebuild-{secrets.token_hex(4)}", embedder=embedder, lock_seconds=lock_seconds, cache=cache
         )
         try:
             with scratch.reading() as catalogue:
-                catalogue.mark_forgotten(main.ledger.forgotten())
+                catalogue.mark_forgotten(forgotten)
             _fill(scratch, sessions, progress)
-            missing = _add_documents(scratch, main.ledger)
-            records = _swap(main, scratch, before)
+            _match_documents(scratch, main.ledger)  # outside the turn, for embedding them may take minutes
+            with main.turn():
+                _forget_late(main, scratch, main.ledger.forgotten() - forgotten)
+                missing = _match_documents(scratch, main.ledger)
+                records = _swap(main, scratch, before)
         finally:
             scratch.close()
             main.close()
@@ -137,10 +141,14 @@ def _flush(memory: VectorMemory, waiting: list[MemoryRecord], done: int, progres
     return done
 
 
-def _add_documents(scratch: VectorMemory, ledger: Ledger) -> list[str]:
-    documents = Documents(scratch)
+def _match_documents(scratch: VectorMemory, ledger: Ledger) -> list[str]:
+    """Give `scratch` the documents of the ledger as they are on disk, and no others; the paths of those not there."""
+    documents, wanted = Documents(scratch), ledger.documents()
+    for path in documents.paths():
+        if path not in wanted:
+            documents.remove(Path(path))
     missing: list[str] = []
-    for path in ledger.documents():
+    for path in wanted:
         try:
             documents.add_file(Path(path))
         except WhetstoneError:
@@ -157,18 +165,32 @@ def _known_ids(main: VectorMemory) -> set[str] | None:
         return None
 
 
+def _forget_late(main: VectorMemory, scratch: VectorMemory, late: set[str]) -> None:
+    """Forget in `scratch` what was forgotten in `main` after the rebuild began: whoever said the same, as ever."""
+    with scratch.reading() as catalogue:
+        gone = late.union(catalogue.said_with(late)) - (_known_ids(main) or set())
+    scratch.forget(sorted(late), for_good=False)
+    with scratch.reading() as catalogue:
+        catalogue.mark_forgotten(gone)
+    if gone - late:  # said in sessions that `main` had not heard of
+        main.ledger.append({"event": "forgotten", "ids": sorted(gone - late)})
+
+
 def _swap(main: VectorMemory, scratch: VectorMemory, before: set[str] | None) -> int:
-    """Carry over what sessions added since the rebuild began, then put the new index in the old one's place."""
-    with main.turn():
-        if before is not None:
-            with main.reading() as old:
-                added = old.known_ids() - before
-                scratch.add(row.record for row in old.select(Filter()) if row.record.id in added)
-                with scratch.reading() as new:
-                    old.copy_members(added - new.known_ids(), new)
-        with scratch.reading() as catalogue:
-            count = catalogue.count()
-        main.replace_index(scratch)
+    """Carry over what sessions added since the rebuild began, then put the new index in the old one's place.
+
+    The caller holds the turn of `main`.
+    """
+    if before is not None:
+        with main.reading() as old:
+            added = old.known_ids() - before
+            rows = [row.record for row in old.select(Filter()) if row.record.kind != "document"]
+            scratch.add(record for record in rows if record.id in added)
+            with scratch.reading() as new:
+                old.copy_members(added - new.known_ids(), new)
+    with scratch.reading() as catalogue:
+        count = catalogue.count()
+    main.replace_index(scratch)
     return count
 
 

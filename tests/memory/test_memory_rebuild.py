@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from made_sessions import many_sessions, session
 
 from agent.types import Event, MemoryRecord, WhetstoneError
 from memory import open_memory, rebuild, verify
+from memory.documents import Documents
 from memory.index import VectorMemory
 from memory.record import derive
+from memory.rows import Filter
 
 
 def fill(folder: Path, sessions: list[list[Event]]) -> VectorMemory:
@@ -82,7 +85,7 @@ def test_a_rebuild_carries_over_what_is_added_while_it_runs(tmp_path: Path) -> N
     sessions = list(many_sessions(4))
     memory = fill(tmp_path, sessions[:3])
 
-    def slowly():
+    def slowly() -> Iterator[list[Event]]:
         yield from sessions[:3]
         memory.add(derive(sessions[3]))
         memory.add([replace(derive(sessions[0])[3], id="once more", created=1.9e9)])
@@ -91,6 +94,54 @@ def test_a_rebuild_carries_over_what_is_added_while_it_runs(tmp_path: Path) -> N
     once_more = [row for row in memory.list_records() if row.last_seen == 1.9e9]
     assert [row.count for row in once_more] == [2]
     assert {r.id for r in derive(sessions[3]) if r.kind == "outcome"} <= {r.record.id for r in memory.list_records()}
+
+
+def test_what_is_forgotten_while_a_rebuild_runs_stays_forgotten(tmp_path: Path) -> None:
+    sessions = list(many_sessions(4))
+    unheard = session("s9999", "g", [("remember", {"text": "the total of run 1 is 100"}, "ok", "noted")])
+    memory = fill(tmp_path, sessions)
+    again = MemoryRecord("again", "the total of run 2 is 200", "note", "model", "s5", 1, "g", 1.9e9)
+
+    def slowly() -> Iterator[list[Event]]:
+        yield from sessions
+        yield unheard
+        notes = {row.record.text: row.record.id for row in memory.list_records() if row.record.kind == "note"}
+        memory.forget([notes["the total of run 1 is 100"], notes["the total of run 2 is 200"]])
+        memory.add([again])
+
+    rebuild(tmp_path, slowly())
+    rows = memory.list_records()
+    assert [row.record for row in rows if row.record.text == again.text] == [again], "said anew after it was forgotten"
+    assert "the total of run 1 is 100" not in {row.record.text for row in rows}
+    memory.forget(["again"])
+    assert verify(tmp_path, [*sessions, unheard]).ok
+    memory.add(derive(unheard))
+    assert "the total of run 1 is 100" not in {row.record.text for row in memory.list_records()}
+
+
+def test_documents_added_changed_and_removed_while_a_rebuild_runs_are_as_they_were_left(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.txt" for name in ("kept", "changed", "removed", "added")}
+    for name, file in files.items():
+        file.write_text(f"this file will be {name}")
+    memory = open_memory(tmp_path / "memory")
+    documents = Documents(memory)
+    documents.add([file for name, file in files.items() if name != "added"])
+
+    def slowly() -> Iterator[list[Event]]:
+        yield from many_sessions(1)
+        files["changed"].write_text("something else by now")
+        documents.add([files["changed"], files["added"]])
+        documents.remove(files["removed"])
+
+    rebuild(tmp_path / "memory", slowly())
+    rows = memory.list_records(Filter(kinds=frozenset({"document"})))
+    assert sorted(row.record.text.split("\n")[1] for row in rows) == [
+        "something else by now",
+        "this file will be added",
+        "this file will be kept",
+    ]
+    assert documents.paths() == sorted(str(files[name]) for name in ("kept", "changed", "added"))
+    assert verify(tmp_path / "memory", many_sessions(1)).ok
 
 
 def test_an_open_memory_goes_on_with_the_new_index(tmp_path: Path) -> None:
@@ -109,7 +160,7 @@ def test_a_rebuild_that_fails_leaves_the_old_index(tmp_path: Path) -> None:
     memory = fill(tmp_path, sessions)
     before = shown(memory)
 
-    def broken():
+    def broken() -> Iterator[list[Event]]:
         yield sessions[0]
         raise WhetstoneError("The journal s0001 is damaged at line 3; move it away.")
 
@@ -152,7 +203,7 @@ def test_how_often_a_record_was_shown_is_counted_again(tmp_path: Path) -> None:
 
 
 def test_a_second_rebuild_at_the_same_time_is_refused(tmp_path: Path) -> None:
-    def nested():
+    def nested() -> Iterator[list[Event]]:
         with pytest.raises(WhetstoneError, match="in use by process"):
             rebuild(tmp_path, [])
         yield from many_sessions(1)
