@@ -11,9 +11,10 @@ import pytest
 from made_sessions import many_sessions, session
 
 from agent.types import Event, MemoryRecord, WhetstoneError
-from memory import open_memory, rebuild, verify
+from memory import derivation, open_memory, rebuild, verify
 from memory.documents import Documents
 from memory.index import VectorMemory
+from memory.ledger import Ledger
 from memory.record import derive
 from memory.rows import Filter
 
@@ -119,7 +120,9 @@ def test_what_is_forgotten_while_a_rebuild_runs_stays_forgotten(tmp_path: Path) 
     assert "the total of run 1 is 100" not in {row.record.text for row in memory.list_records()}
 
 
-def test_documents_added_changed_and_removed_while_a_rebuild_runs_are_as_they_were_left(tmp_path: Path) -> None:
+def test_documents_added_changed_and_removed_while_a_rebuild_runs_are_as_they_were_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {name: tmp_path / f"{name}.txt" for name in ("kept", "changed", "removed", "added")}
     for name, file in files.items():
         file.write_text(f"this file will be {name}")
@@ -127,13 +130,21 @@ def test_documents_added_changed_and_removed_while_a_rebuild_runs_are_as_they_we
     documents = Documents(memory)
     documents.add([file for name, file in files.items() if name != "added"])
 
-    def slowly() -> Iterator[list[Event]]:
-        yield from many_sessions(1)
-        files["changed"].write_text("something else by now")
-        documents.add([files["changed"], files["added"]])
-        documents.remove(files["removed"])
+    match_documents = derivation._match_documents  # pyright: ignore[reportPrivateUsage]
+    calls: list[list[str]] = []
 
-    rebuild(tmp_path / "memory", slowly())
+    def then_change(scratch: VectorMemory, ledger: Ledger) -> list[str]:
+        missing = match_documents(scratch, ledger)
+        calls.append(Documents(scratch).paths())
+        if len(calls) == 1:  # the new index has the documents, and is not yet in use
+            files["changed"].write_text("something else by now")
+            documents.add([files["changed"], files["added"]])
+            documents.remove(files["removed"])
+        return missing
+
+    monkeypatch.setattr(derivation, "_match_documents", then_change)
+    rebuild(tmp_path / "memory", many_sessions(1))
+    assert str(files["removed"]) in calls[0]
     rows = memory.list_records(Filter(kinds=frozenset({"document"})))
     assert sorted(row.record.text.split("\n")[1] for row in rows) == [
         "something else by now",
