@@ -9,10 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Fault = tuple[str, float]
-"""`("status", 503)`, `("retry_after", seconds)`, `("drop", bytes)`, `("reset", 0)`, `("slow", seconds)`."""
+"""`("status", 503)`, `("retry_after", seconds)`, `("retry_date", seconds from now)`,
+`("drop", bytes)`, `("reset", 0)`, `("slow", seconds)`."""
 
 
 class FaultyProxy:
@@ -35,9 +37,10 @@ class FaultyProxy:
                 kind, amount = proxy.faults.popleft() if proxy.faults else ("", 0.0)
                 if kind == "status":
                     self.send_error(int(amount))
-                elif kind == "retry_after":
+                elif kind in ("retry_after", "retry_date"):
+                    date = formatdate(time.time() + amount, usegmt=True)
                     self.send_response(429)
-                    self.send_header("retry-after", f"{amount:g}")
+                    self.send_header("retry-after", f"{amount:g}" if kind == "retry_after" else date)
                     self.send_header("content-length", "0")
                     self.end_headers()
                 elif kind == "reset":

@@ -37,7 +37,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         found = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        patch.setenv("RAY_ADDRESS", found.address)
+        patch.setenv("RAY_ADDRESS", str(found.address))
         yield found
         found.shutdown()
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,10 @@ def test_without_any_spelling_invalid_actions_come_back_as_observations(tmp_path
         [("reset", 0), ("reset", 0)],
         [("drop", 90), ("drop", 300)],
         [("retry_after", 1)],
+        [("retry_date", 3)],
         [("slow", 0.5)],
     ],
-    ids=["5xx", "reset", "dropped", "429", "slow"],
+    ids=["5xx", "reset", "dropped", "429", "429-date", "slow"],
 )
 def test_what_goes_away_by_itself_is_tried_again(
     tmp_path: Path, server: ServerProcess, faults: list[tuple[str, float]]
@@ -124,10 +126,26 @@ def test_what_goes_away_by_itself_is_tried_again(
         assert len(tries) == len(faults) + (faults[0][0] != "slow")
         if faults[0][0] == "retry_after":
             assert tries[1] - tries[0] >= 1.0
+        if faults[0][0] == "retry_date":  # whose seconds are whole
+            assert tries[1] - tries[0] >= 1.9
         if faults[0][0] == "drop":  # what was generated and lost counts against the budget
             assert done.usage.generated > wanted.usage.generated
         else:
             assert done.usage == wanted.usage
+
+
+def test_a_server_that_falls_silent_is_asked_again(
+    tmp_path: Path, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultyProxy(server.port) as proxy:
+        policy = ServedPolicy.open(settings(tmp_path, proxy.address))
+        wanted = act(policy)
+        monkeypatch.setattr("agent.policies.wire.READ_SECONDS", 4.0)
+        proxy.faults.append(("slow", 30.0))
+        before, began = len(proxy.requests), time.monotonic()
+        assert act(policy).text == wanted.text
+        assert len(proxy.requests) == before + 2
+        assert 4.0 <= time.monotonic() - began < 25
 
 
 def test_a_deadline_ends_waiting_and_so_does_the_user(tmp_path: Path, server: ServerProcess) -> None:
@@ -154,6 +172,21 @@ def test_patience_ends_with_a_sentence(server: ServerProcess) -> None:
             with pytest.raises(WhetstoneError, match=rf"did not answer for .*{said}.*start it again"):
                 connected.chat([{"role": "user", "content": "x"}], schema=None, max_tokens=5)
             proxy.faults.clear()
+        connected.close()
+
+
+def test_what_others_begin_to_ask_is_no_sign_of_life(server: ServerProcess) -> None:
+    asked: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
+    with FaultyProxy(server.port) as proxy, ThreadPoolExecutor(1) as threads:
+        connected = ModelServer.connect(proxy.address, patience=2.0)
+        proxy.faults.extend([("status", 503)] * 1000)
+        began = time.monotonic()
+        patient = threads.submit(connected.chat, asked, schema=None, max_tokens=5)
+        while not patient.done() and time.monotonic() < began + 20:
+            connected.chat(asked, schema=None, max_tokens=5, deadline=time.monotonic() + 0.2)
+        assert time.monotonic() < began + 15
+        with pytest.raises(WhetstoneError, match="did not answer for"):
+            patient.result(30)
         connected.close()
 
 

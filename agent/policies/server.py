@@ -80,6 +80,7 @@ class ModelServer:
         )
         self._lock = threading.Lock()
         self._alive = time.monotonic()
+        """When it last answered any session: what another one asks of it is no sign of its life."""
         self.context_tokens = 0
         """As the server says, 0 where it does not."""
         self.spelling = NOT_ENFORCED
@@ -243,8 +244,6 @@ class ModelServer:
         import tenacity
 
         attempt = Attempt(deadline, cancelled, on_text, chars=max_tokens * _CHARS_PER_TOKEN_AT_MOST)
-        with self._lock:
-            self._alive = max(self._alive, time.monotonic())
         began = time.monotonic()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
