@@ -8,7 +8,7 @@ rows do not depend on the order in which records arrive: the row shows the earli
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,10 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS forgotten(id TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS documents(path TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 """
+_RECALLS = """
+    CREATE TABLE IF NOT EXISTS recalls(
+        record INTEGER NOT NULL, session TEXT NOT NULL, PRIMARY KEY(record, session)) WITHOUT ROWID;
+"""
 _CACHE_KIB = 32 * 1024
 """A few ten thousand records: with SQLite's own 2 MiB most of what a recall looks at is read anew."""
 _NAMED = 500
@@ -54,6 +58,7 @@ class Catalogue:
         if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'lexicon_update'").fetchone():
             self.connection.executescript(_TABLES)
             lexical.create(self.connection)
+        self.connection.execute(_RECALLS)  # an index made before it was known who was shown what has no such table
         lexical.prepare(self.connection)
 
     @contextmanager
@@ -194,6 +199,7 @@ class Catalogue:
     def delete(self, keys: Sequence[int]) -> None:
         rows = [(key,) for key in keys]
         self.connection.executemany("DELETE FROM members WHERE record = ?", rows)
+        self.connection.executemany("DELETE FROM recalls WHERE record = ?", rows)
         self.connection.executemany("DELETE FROM records WHERE key = ?", rows)
 
     def known_ids(self) -> set[str]:
@@ -217,10 +223,19 @@ class Catalogue:
         self.connection.execute(latest, (created, key))
         self.connection.execute("INSERT INTO members VALUES (?,?,?,?)", (ident, key, session, step))
 
-    def count_recalls(self, ids: Mapping[str, int]) -> None:
-        """Add to how often the records behind these ids were shown to a session."""
-        query = "UPDATE records SET recalled = recalled + ? WHERE key = (SELECT record FROM members WHERE id = ?)"
-        self.connection.executemany(query, [(count, ident) for ident, count in ids.items()])
+    def count_recalls(self, shown: Iterable[tuple[str, str]]) -> None:
+        """Count that a session (its id comes first) was shown a record: once, however often it was."""
+        noting = "INSERT OR IGNORE INTO recalls SELECT record, ? FROM members WHERE id = ?"
+        counting = "UPDATE records SET recalled = recalled + 1 WHERE key = (SELECT record FROM members WHERE id = ?)"
+        with self.transaction():
+            for session, ident in shown:
+                if self.connection.execute(noting, (session, ident)).rowcount == 1:
+                    self.connection.execute(counting, (ident,))
+
+    def recalls(self) -> set[tuple[str, str]]:
+        """Which session was shown which record, as `count_recalls` takes it."""
+        query = "SELECT recalls.session, id FROM recalls JOIN records ON key = record"
+        return set(self.connection.execute(query))
 
     def documents(self) -> dict[str, str]:
         """Path and content digest of each document."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def rebuild(
         for left in folder.glob("rebuild-*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
-        before, forgotten = _known_ids(main), main.ledger.forgotten()
+        before, forgotten = _contents(main), main.ledger.forgotten()
         scratch = VectorMemory(
             folder / f"rebuild-{secrets.token_hex(4)}", embedder=embedder, lock_seconds=lock_seconds, cache=cache
         )
@@ -119,14 +118,16 @@ def verify(
 def _fill(memory: VectorMemory, sessions: Iterable[Iterable[Event]], progress: Callable[[int], None] | None) -> None:
     """Records of many sessions go in together: an index takes a thousand at once about as fast as ten."""
     waiting: list[MemoryRecord] = []
-    shown: Counter[str] = Counter()
+    shown: list[tuple[str, str]] = []
     done = 0
     for events in sessions:
-        deriver = Deriver()
+        deriver, session = Deriver(), ""
         for event in events:
             waiting += deriver.feed(event)
-            if event.kind == "recall":
-                shown.update(str(record["id"]) for record in event.data["records"])
+            if event.kind == "session":
+                session = str(event.data["session"])
+            elif event.kind == "recall":
+                shown += ((session, str(record["id"])) for record in event.data["records"])
         if len(waiting) >= _BATCH:
             done = _flush(memory, waiting, done, progress)
     _flush(memory, waiting, done, progress)
@@ -156,19 +157,28 @@ def _match_documents(scratch: VectorMemory, ledger: Ledger) -> list[str]:
     return missing
 
 
-def _known_ids(main: VectorMemory) -> set[str] | None:
-    """What the index knows now, None when it cannot be read, which may be why it is rebuilt."""
+@dataclass(frozen=True)
+class _Contents:
+    """What an index knows: ids of records, and which session was shown which of them."""
+
+    ids: set[str]
+    recalls: set[tuple[str, str]]
+
+
+def _contents(main: VectorMemory) -> _Contents | None:
+    """What is there now; None when it cannot be read, which may be why it is rebuilt."""
     try:
         with main.reading() as catalogue:
-            return catalogue.known_ids()
+            return _Contents(catalogue.known_ids(), catalogue.recalls())
     except WhetstoneError:
         return None
 
 
 def _forget_late(main: VectorMemory, scratch: VectorMemory, late: set[str]) -> None:
     """Forget in `scratch` what was forgotten in `main` after the rebuild began: whoever said the same, as ever."""
+    now = _contents(main)
     with scratch.reading() as catalogue:
-        gone = late.union(catalogue.said_with(late)) - (_known_ids(main) or set())
+        gone = late.union(catalogue.said_with(late)) - (now.ids if now else set())
     scratch.forget(sorted(late), for_good=False)
     with scratch.reading() as catalogue:
         catalogue.mark_forgotten(gone)
@@ -176,18 +186,19 @@ def _forget_late(main: VectorMemory, scratch: VectorMemory, late: set[str]) -> N
         main.ledger.append({"event": "forgotten", "ids": sorted(gone - late)})
 
 
-def _swap(main: VectorMemory, scratch: VectorMemory, before: set[str] | None) -> int:
+def _swap(main: VectorMemory, scratch: VectorMemory, before: _Contents | None) -> int:
     """Carry over what sessions added since the rebuild began, then put the new index in the old one's place.
 
     The caller holds the turn of `main`.
     """
     if before is not None:
         with main.reading() as old:
-            added = old.known_ids() - before
+            added = old.known_ids() - before.ids
             rows = [row.record for row in old.select(Filter()) if row.record.kind != "document"]
             scratch.add(record for record in rows if record.id in added)
             with scratch.reading() as new:
                 old.copy_members(added - new.known_ids(), new)
+                new.count_recalls(old.recalls() - before.recalls)
     with scratch.reading() as catalogue:
         count = catalogue.count()
     main.replace_index(scratch)

@@ -103,14 +103,25 @@ class VectorMemory:
             catalogue.set_meta(dirty=0)
 
     def recall(
-        self, query: str, *, limit: int = 5, max_chars: int = 1500, exclude_session: str | None = None
+        self,
+        query: str,
+        *,
+        limit: int = 5,
+        max_chars: int = 1500,
+        exclude_session: str | None = None,
+        count: bool = True,
     ) -> list[Recalled]:
-        """What a session is shown: the best records that have to do with `query` at all. Raises WhetstoneError."""
+        """What a session is shown: the best records that have to do with `query` at all. Raises WhetstoneError.
+
+        `exclude_session` is the session that asks. For it each record is counted as recalled, once, unless `count` is
+        False: that is what its journal will say, from which a rebuild counts.
+        """
         where = Filter(exclude_session=exclude_session)
         found = search(self, query, limit=limit, max_chars=max_chars, where=where, relevant=RELEVANT)
-        # A full disk or a busy file is a reason not to count, but none not to recall.
-        with self.reading() as catalogue, suppress(sqlite3.OperationalError):
-            catalogue.count_recalls({each.record.id: 1 for each in found})
+        if count and found and exclude_session is not None:
+            # A full disk or a busy file is a reason not to count, but none not to recall.
+            with self.reading() as catalogue, suppress(sqlite3.OperationalError):
+                catalogue.count_recalls([(exclude_session, each.record.id) for each in found])
         return found
 
     def search(self, query: str, *, limit: int = 10, where: Filter | None = None) -> list[Recalled]:

@@ -22,7 +22,7 @@ class Stats:
     said: int
     """Records before folding: what was said, counting every repetition."""
     recalled: int
-    """How often any record was shown to a session."""
+    """The sum over all records of how many sessions were shown it."""
     kinds: dict[str, int]
     origins: dict[str, int]
     sessions: int

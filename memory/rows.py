@@ -27,7 +27,7 @@ class Row:
     count: int
     """How many records say this."""
     recalled: int
-    """How often a session was shown it."""
+    """How many sessions were shown it before one of their steps."""
     vector: bytes
     """float16 little-endian [dimensions]."""
 

@@ -20,8 +20,10 @@ from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.policies.scripted import ScriptedPolicy
 from agent.settings import Settings
-from agent.types import JSON, Completion, Goal, Prompt, WhetstoneError
+from agent.types import JSON, Completion, Goal, MemoryRecord, Prompt, WhetstoneError
+from memory import open_memory
 from memory.embed import default_cache
+from memory.overview import export
 from tests.command import Place, act
 from tests.sessions import settings_for
 
@@ -83,6 +85,18 @@ def test_a_policy_that_uses_memory_wins_with_it_and_the_difference_is_told(tmp_p
     assert sum(e.kind == "recall" for s in journals["with"] for e in s.events) >= 6
     assert not [e for s in journals["without"] for e in s.events if e.kind == "recall"]
     assert {s.header["memory"] for s in journals["without"]} == {False}
+
+
+def test_the_users_memory_is_read_and_left_as_it_was(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    memory = open_memory(settings.paths.data / "memory", cache=default_cache())
+    memory.add([MemoryRecord("1", "service 0: the port is 7000", "note", "model", "earlier", 1, "a goal", 1.7e9)])
+    before = list(export(memory))
+    rows = [replace(row, remembered=()) for row in port_goals(1)]
+    found = ablate(settings, rows, tmp_path / "out", policy=lambda session, row: Reader([]))
+    assert (found.success.with_memory, found.success.without) == (1.0, 0.0), "it was shown what is remembered"
+    assert list(export(memory)) == before
+    assert "recalled" in before[0]
 
 
 def test_seeds_make_pairs_and_a_goal_counts_once(tmp_path: Path) -> None:

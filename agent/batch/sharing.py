@@ -87,7 +87,9 @@ class SharedMemory:
 
 
 class _ReadOnly:
-    def __init__(self, memory: Memory) -> None:
+    """Asks a memory and leaves it as it is: nothing is added, and what is recalled is not counted."""
+
+    def __init__(self, memory: VectorMemory) -> None:
         self._memory = memory
 
     def add(self, records: Iterable[MemoryRecord]) -> None:
@@ -96,7 +98,9 @@ class _ReadOnly:
     def recall(
         self, query: str, *, limit: int = 5, max_chars: int = 1500, exclude_session: str | None = None
     ) -> Sequence[Recalled]:
-        return self._memory.recall(query, limit=limit, max_chars=max_chars, exclude_session=exclude_session)
+        return self._memory.recall(
+            query, limit=limit, max_chars=max_chars, exclude_session=exclude_session, count=False
+        )
 
     def close(self) -> None:
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from made_sessions import many_sessions, session
 
+from agent.recollection import Recollection
 from agent.types import Event, MemoryRecord, WhetstoneError
 from memory import derivation, open_memory, rebuild, verify
 from memory.documents import Documents
@@ -204,13 +205,37 @@ def test_damaged_vectors_are_made_again_from_the_catalogue(tmp_path: Path) -> No
     assert verify(tmp_path, sessions).ok
 
 
-def test_how_often_a_record_was_shown_is_counted_again(tmp_path: Path) -> None:
-    events = session("s1", "g", [("remember", {"text": "the moon is far"}, "ok", "noted")])
-    [note] = [r for r in derive(events) if r.kind == "note"]
-    showing = Event(9, "recall", 2e9, {"step": 1, "query": "moon", "records": [{"id": note.id}]})
-    rebuild(tmp_path, [events, [session("s2", "h", [])[0], showing, showing]])
-    [row] = [row for row in open_memory(tmp_path, warm=False).list_records() if row.record.id == note.id]
-    assert row.recalled == 2
+def test_a_rebuild_counts_as_recalled_what_the_live_run_did(tmp_path: Path) -> None:
+    past = list(many_sessions(3))
+    memory = fill(tmp_path / "memory", past)
+    journals: list[list[Event]] = []
+    for name, limit in (("asks", 3), ("asks too", 1)):
+        events = session(name, "what is the total of run 1?", [("list_files", {}, "ok", "a"), ("finish", {}, "ok", "")])
+        recollection = Recollection(memory, name, limit=limit, max_chars=1000, past=events[:1])
+        journal = events[:1]
+        for event in events[1:]:
+            offered = recollection.offer("what is the total of run 1?", journal)
+            journal += [Event(0, "recall", event.time, {"step": 1, **offered})] if offered else []
+            journal.append(event)
+            recollection.take(event)
+        journals.append(journal)
+    memory.recall("what is the total of run 2?")  # a tool asked: no journal says what it was shown
+    live = {row.record.id: row.recalled for row in memory.list_records()}
+    assert sorted(set(live.values())) == [0, 1, 2]
+    rebuild(tmp_path / "memory", [*past, *journals])
+    assert {row.record.id: row.recalled for row in memory.list_records()} == live
+
+
+def test_what_is_recalled_while_a_rebuild_runs_is_counted(tmp_path: Path) -> None:
+    sessions = list(many_sessions(2))
+    memory = fill(tmp_path, sessions)
+
+    def slowly() -> Iterator[list[Event]]:
+        yield from sessions
+        assert memory.recall("the total of run 1", exclude_session="runs now", limit=1)
+
+    rebuild(tmp_path, slowly())
+    assert sum(row.recalled for row in memory.list_records()) == 1
 
 
 def test_a_second_rebuild_at_the_same_time_is_refused(tmp_path: Path) -> None:
