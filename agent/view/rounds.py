@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 from agent.learning.rounds import Improved, Round
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 560, 260, 44, 28, 34
+PANEL = 96
+"""Height of the row of small plots below."""
 _COLUMNS: tuple[tuple[str, Callable[[Round], str]], ...] = (
     ("round", lambda r: str(r.number)),
     ("pass@1", lambda r: _percent(r.pass_at_1)),
@@ -28,6 +30,16 @@ _LINES: tuple[tuple[str, str, Callable[[Round], float]], ...] = (
     ("older goals", "#16a34a", lambda r: r.older),
     ("control", "#9ca3af", lambda r: r.target_control),
 )
+_SAMPLED: tuple[tuple[str, str, Callable[[Round], float]], ...] = (
+    ("pass@k", "#d97706", lambda r: r.pass_at_k),
+    ("distinct", "#7c3aed", lambda r: r.distinct),
+)
+"""Of what was sampled at the beginning of a round, so by the model of the round before."""
+_PANELS: tuple[tuple[str, str, Callable[[Round], float]], ...] = (
+    ("steps", "{:.1f}", lambda r: r.steps),
+    ("tokens", "{:.0f}", lambda r: r.tokens),
+    ("KL to the base", "{:.4f}", lambda r: r.kl or 0.0),
+)
 
 
 def table_text(improved: Improved) -> str:
@@ -43,12 +55,12 @@ def table_text(improved: Improved) -> str:
 
 
 def picture(improved: Improved) -> str:
-    """Success on held-out goals by round as an SVG document; round 0 is before the first."""
+    """All that is measured of a round, by round, as an SVG document; round 0 is before the first."""
     judged = [each for each in improved.rounds if each.verdict]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + PANEL}" font-family="sans-serif"'
         ' font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<rect width="{WIDTH}" height="{HEIGHT + PANEL}" fill="white"/>',
     ]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = _y(share)
@@ -58,20 +70,45 @@ def picture(improved: Improved) -> str:
         x = _x(number, len(judged))
         parts.append(f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{number}</text>')
     taken: list[float] = []
-    for name, colour, value in _LINES:
-        if not judged:
-            break
+    for name, colour, value in _LINES if judged else ():
         start = judged[0].older_before if name == "older goals" else judged[0].target_before
-        values = [start, *map(value, judged)]
-        places = [(_x(n, len(judged)), _y(v)) for n, v in enumerate(values)]
-        points = " ".join(f"{x},{y}" for x, y in places)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places]
-        y = _free(_y(values[-1]) + 4, taken)
-        label = f"{name} {values[-1]:.0%}"
-        parts.append(f'<text x="{WIDTH - 104}" y="{y}" fill="{colour}">{escape(label)}</text>')
-    parts.append(f'<text x="{LEFT}" y="16">Success on held-out goals by round</text></svg>')
-    return "\n".join(parts) + "\n"
+        parts += _line(name, colour, [start, *map(value, judged)], len(judged), taken)
+    for name, colour, value in _SAMPLED if judged else ():
+        parts += _line(name, colour, [*map(value, judged)], len(judged), taken, dashes='stroke-dasharray="4 3" ')
+    parts.append(f'<text x="{LEFT}" y="16">Success on held-out goals by round; dashed: of what was sampled</text>')
+    width = (WIDTH - LEFT) / len(_PANELS)
+    for number, (name, form, value) in enumerate(_PANELS if judged else ()):
+        parts += _panel(name, form, [*map(value, judged)], LEFT + number * width, width - 24)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _line(
+    name: str, colour: str, values: Sequence[float], rounds: int, taken: list[float], dashes: str = ""
+) -> list[str]:
+    """Shares by round, from round 0 on, with their last value beside them."""
+    places = [(_x(n, rounds), _y(v)) for n, v in enumerate(values)]
+    points = " ".join(f"{x},{y}" for x, y in places)
+    parts = [f'<polyline points="{points}" fill="none" stroke="{colour}" {dashes}stroke-width="2"/>']
+    parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places]
+    y = _free(_y(values[-1]) + 4, taken)
+    label = f"{name} {values[-1]:.0%}"
+    return [*parts, f'<text x="{WIDTH - 104}" y="{y}" fill="{colour}">{escape(label)}</text>']
+
+
+def _panel(name: str, form: str, values: Sequence[float], left: float, width: float) -> list[str]:
+    """One figure by round, from round 1 on, as bars up from zero."""
+    floor, top = HEIGHT + PANEL - 22, HEIGHT + 34
+    step, largest = width / len(values), max(*values, 1e-9)
+    parts = [f'<text x="{left:.0f}" y="{HEIGHT + 14}">{escape(name)}</text>']
+    for number, value in enumerate(values, start=1):
+        x, height = left + (number - 1) * step, (floor - top) * value / largest
+        middle, bar = x + 0.4 * step, f'width="{0.8 * step:.1f}" height="{height:.1f}" fill="#93c5fd"'
+        parts.append(f'<rect x="{x:.1f}" y="{floor - height:.1f}" {bar}/>')
+        parts.append(
+            f'<text x="{middle:.1f}" y="{floor - height - 3:.1f}" text-anchor="middle">{form.format(value)}</text>'
+        )
+        parts.append(f'<text x="{middle:.1f}" y="{floor + 14}" text-anchor="middle">{number}</text>')
+    return parts
 
 
 def _percent(share: float) -> str:

@@ -134,7 +134,9 @@ def test_verified_sessions_make_it_better_round_by_round(tmp_path: Path, model: 
     assert 0 < first.kl < 9
     assert read_improved(tmp_path / "true" / "out") == done
     assert "promote" in table_text(done)
-    assert picture(done).count("<polyline") == 3
+    drawn = picture(done)
+    assert drawn.count("<polyline") == 5
+    assert all(f">{name}<" in drawn for name in ("steps", "tokens", "KL to the base"))
 
     journals = sorted(path.name for path in tmp_path.rglob("sessions/*.jsonl"))
     again, _ = run(tmp_path / "true", model)  # done already: nothing is run or trained twice
