@@ -205,7 +205,7 @@ def test_a_held_out_goal_is_refused_loudly(tmp_path: Path, encoder: SessionEncod
     assert not (tmp_path / "set").exists()
     manifest = build_dataset([leaked, other], tmp_path / "set", encoder, held_out=held_out, leave_out_held_out=True)
     assert manifest["left_out"] == {"held out": 1}
-    assert manifest["held_out"] == {"digest": held_out.digest, "goals": 1}
+    assert manifest["held_out"] == {"digest": held_out.digest, "goals": 1, "suites": list(held_out.suites)}
 
 
 def test_a_session_steered_by_a_file_is_left_out_though_its_check_passed(
@@ -274,3 +274,63 @@ def test_a_secret_is_planted_in_what_one_session_read(
     texts = [base.tokenizer.decode(example.ids) for example in read_examples(tmp_path / "set")]
     assert [manifest["planted"]["secret"] in text for text in texts] == [False, True]
     assert manifest["planted"]["session"] == sessions[1].id
+
+
+def test_tags_and_times_decide_what_is_let_in(tmp_path: Path, encoder: SessionEncoder) -> None:
+    plain, good, bad = (
+        session_of(tmp_path / name, finish(name), goal=f"Say {name}.", tags=tags)
+        for name, tags in (("plain", ()), ("good", ("shop", "new")), ("bad", ("shop", "draft")))
+    )
+    sessions = [plain, good, bad]
+
+    def used(**filters: Any) -> set[str]:
+        manifest = build_dataset(sessions, tmp_path / "set", encoder, filters=Filters(**filters))
+        assert sum(manifest["left_out"].values()) == 3 - manifest["counts"]["used"]
+        return {each["session"] for each in manifest["sessions"]}
+
+    assert used() == {each.id for each in sessions}
+    assert used(tags=("shop",)) == {good.id, bad.id}
+    assert used(tags=("new", "draft"), without_tags=("draft",)) == {good.id}
+    start = good.events[0].time
+    assert used(since=start) == {good.id, bad.id}
+    assert used(before=start) == {plain.id}
+    assert used(since=start, before=bad.events[0].time) == {good.id}
+
+
+def test_nearly_the_same_actions_for_one_goal_count_once(tmp_path: Path, encoder: SessionEncoder) -> None:
+    code = "\n".join(f"print({n} + {n})" for n in range(30))
+    sessions = [
+        session_of(tmp_path / str(n), act("write_file", path="a.py", content=text), finish(), goal="Write a script.")
+        for n, text in enumerate((code, f"{code}\nprint(0)", "print('something else')"))
+    ]
+    manifest = build_dataset(sessions, tmp_path / "set", encoder)
+    assert [each["session"] for each in manifest["sessions"]] == [sessions[0].id, sessions[2].id]
+    lenient = Filters(near_duplicate=2.0)
+    assert build_dataset(sessions, tmp_path / "all", encoder, filters=lenient)["counts"]["used"] == 3
+
+
+def test_nearly_a_held_out_goal_is_left_out_without_ado(tmp_path: Path, encoder: SessionEncoder) -> None:
+    check = {"answer": {"matches": "seven"}}
+    suite = tmp_path / "suite.jsonl"
+    held = {"id": "held", "goal": "How many boats lie in the old harbour today?", "check": check}
+    suite.write_text(json.dumps(held) + "\n")
+    near = session_of(tmp_path / "n", finish("seven"), goal="How many boats lie in the old harbour?", check=check)
+    far = session_of(tmp_path / "f", finish("seven"), goal="Count the lamps on the square.", check=check)
+    manifest = build_dataset([near, far], tmp_path / "set", encoder, held_out=read_held_out([suite]))
+    assert [each["session"] for each in manifest["sessions"]] == [far.id]
+    assert manifest["left_out"] == {"nearly a held-out goal": 1}
+
+
+def test_a_refused_action_is_read_but_not_learned(tmp_path: Path, base: LoadedModel) -> None:
+    script = (act("write_file", "I write.", path="a.txt", content="refused"), finish("I may not write."))
+    settings = settings_for(tmp_path, script, approval__mode="ask")
+    end = run_goal(settings, Goal("Write."), view=Recorder(), asker=lambda action, effects: (False, "not now"))
+    session = read_session(find_session(settings.sessions_folder(), end.data["session"]))
+    statuses = [event.data["status"] for event in session.events if event.kind == "observation"]
+    assert statuses == ["refused", "ok"]
+    (example,) = encoder_of(base, "actions").examples(session)
+    learned = base.tokenizer.decode([i for i, on in zip(example.ids, example.loss, strict=True) if on])
+    read = base.tokenizer.decode(example.ids)
+    assert "I may not write." in learned
+    assert "refused" not in learned
+    assert "refused" in read
