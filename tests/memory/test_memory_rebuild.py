@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_sessions import many_sessions, session
+from made_sessions import Step, many_sessions, session
 
 from agent.recollection import Recollection
 from agent.types import Event, MemoryRecord, WhetstoneError
@@ -50,6 +50,23 @@ def test_verify_agrees_with_an_index_that_is_right(tmp_path: Path) -> None:
     found = verify(tmp_path, sessions)
     assert found.ok
     assert found.records > 15
+
+
+def test_lessons_and_quoted_errors_are_derived_again(tmp_path: Path) -> None:
+    steps: list[Step] = [
+        ("run_python", {"code": "import polars"}, "error", "ModuleNotFoundError: No module named 'polars'"),
+        ("run_python", {"code": "import csv"}, "ok", "the total of march is 42"),
+    ]
+    passed = {"passed": True, "detail": ""}
+    sessions = [session(f"s{n}", "sum", steps, check=passed, answer="the total of march is 42") for n in range(3)]
+    memory = fill(tmp_path, sessions)
+    rows = {row.record.kind: row for row in memory.list_records() if row.record.kind != "observation"}
+    assert (rows["lesson"].count, rows["lesson"].record.origin) == (3, "model")
+    assert (rows["outcome"].count, rows["outcome"].record.origin) == (3, "tool:run_python")
+    live = shown(memory)
+    assert verify(tmp_path, sessions).ok
+    rebuild(tmp_path, sessions)
+    assert shown(memory) == live
 
 
 def test_verify_names_what_is_missing_unexpected_and_different(tmp_path: Path) -> None:
