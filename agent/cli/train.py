@@ -109,7 +109,7 @@ def train(
     recipe = recipe_of(given)
     chosen = chosen_in(context, config, json)
     from agent.engine.adapter import read_adapter
-    from agent.engine.models import load_model
+    from agent.engine.models import find_model
     from agent.learning.dataset import read_dataset, read_examples
     from agent.learning.learner import Base
     from agent.learning.trainer import train as run
@@ -117,8 +117,8 @@ def train(
     dataset = read_dataset(data)
     settings = chosen.load()
     spec = model or dataset.manifest.get("base") or settings.model.name
-    loaded = load_model(spec, dtype="fp32", cache=settings.paths.cache)
-    base = Base.of(loaded)
+    found = find_model(spec, cache=settings.paths.cache)  # whether it fits is asked before its weights are read
+    base = Base.of(found)
     same_tokens(base, dataset.manifest, data)
     examples: list[Example] = list(dataset.examples)
     held: list[Example] = []
@@ -142,8 +142,7 @@ def train(
     if text:
         from agent.learning.raw_text import read_text
 
-        beside += read_text(text, loaded.tokenizer)
-    del loaded
+        beside += read_text(text, found.tokenizer)
     before = None if start is None else read_adapter(start, base.lineage, settings.paths.cache)
     shown = progress_bar() if sys.stderr.isatty() else nullcontext(line)
     with shown as watch:

@@ -55,6 +55,16 @@ class LoadedModel:
     """What a person should know: an adapter nobody vouches for, why a number format was chosen."""
 
 
+@dataclass(frozen=True)
+class FoundModel:
+    """Where a model lies and which one it is, without its weights."""
+
+    spec: str
+    folder: Path
+    tokenizer: ModelTokenizer
+    lineage: Lineage
+
+
 def load_model(
     spec: str,
     *,
@@ -82,15 +92,9 @@ def load_model(
     if threads:
         torch.set_num_threads(threads)
     place = _device(device)
-    folder, base_digest = _folder(spec, cache, progress)
+    found = find_model(spec, cache=cache, progress=progress)
+    folder, tokenizer, lineage = found.folder, found.tokenizer, found.lineage
     config = _config(folder)
-    tokenizer = ModelTokenizer.from_folder(folder)
-    files = [file for file in (folder / "tokenizer.json", folder / "tokenizer_config.json") if file.is_file()]
-    lineage = Lineage(
-        base_digest,
-        remembered(files, "tokenizer", cache, tokenizer.digest),
-        tokenizer.template_digest(),
-    )
     wanted = adapter(lineage) if callable(adapter) else adapter
     if wanted is not None and is_ensemble(wanted):
 
@@ -116,6 +120,16 @@ def load_model(
             " belong together, fetch the model again"
         )
     return LoadedModel(network, tokenizer, spec, folder, lineage, chosen, network.dtype, str(place), tuple(notes))
+
+
+def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> FoundModel:
+    """The model's files, before any of its weights is read. Raises WhetstoneError as `load_model` does."""
+    folder, base_digest = _folder(spec, cache, progress)
+    _config(folder)
+    tokenizer = ModelTokenizer.from_folder(folder)
+    files = [file for file in (folder / "tokenizer.json", folder / "tokenizer_config.json") if file.is_file()]
+    tokens = remembered(files, "tokenizer", cache, tokenizer.digest)
+    return FoundModel(spec, folder, tokenizer, Lineage(base_digest, tokens, tokenizer.template_digest()))
 
 
 def _import_torch() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from agent.engine.models import LoadedModel
+    from agent.engine.models import FoundModel, LoadedModel
     from agent.learning.packed_llama import PackedLlama
     from agent.learning.packing import Pack
 
@@ -33,8 +33,8 @@ class Base:
     lineage: Lineage
 
     @classmethod
-    def of(cls, loaded: LoadedModel) -> Base:
-        """The base of a loaded model, without its adapter."""
+    def of(cls, loaded: LoadedModel | FoundModel) -> Base:
+        """The base of a model, without its adapter."""
         return cls(loaded.spec, loaded.folder, loaded.lineage)
 
     def config(self) -> dict[str, Any]:

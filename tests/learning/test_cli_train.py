@@ -49,6 +49,19 @@ def test_a_dataset_of_another_tokenizer_is_refused(dataset: Path, capsys: pytest
     assert not (dataset.parent / "out").exists()
 
 
+def test_a_base_too_large_is_refused_before_its_weights_are_read(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its config is of a giant, so whoever read its weights would find that they do not belong to it."""
+    folder = Path(json.loads((dataset / "manifest.json").read_text())["base"])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**6, "intermediate_size": 4 * 10**6}))
+    assert main(["train", str(dataset), "-o", str(dataset.parent / "out"), "--batch-tokens", "1000"]) == 1
+    said = capsys.readouterr().err
+    assert "needs about" in said
+    assert "GiB are free" in said
+
+
 def test_a_wrong_choice_is_a_sentence(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(dataset), "-o", str(dataset.parent / "out"), "--method", "lori"]) == 2
     assert "choose one of lora" in capsys.readouterr().err
