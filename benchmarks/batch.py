@@ -1,11 +1,13 @@
 """Goals per minute against goals in flight, on one loaded model; and the same goals one after another in smolagents.
 
-    python -m benchmarks.batch [--model starter] [--goals 32] [--in-flight 1 2 4 8 16] [--peer]
+    python -m benchmarks.batch [--model starter] [--goals 32 | --suite FILE] [--in-flight 1 2 4 8 16] [--peer]
 
-Each line is a process of its own that loads the model first and is timed after that. What is counted is work, not
-success: steps and generated tokens are reported beside the goals. CPU-seconds include sandboxes and everything else the
-process started; memory is the peak of the process. `--peer` needs `pip install smolagents` and runs its
-`ToolCallingAgent` with `TransformersModel` on the same weights in fp32, with tools of the same names on the same files.
+Each line is a process of its own that loads the model first and is timed after that. What is counted is work: steps and
+generated tokens are reported beside the goals, and how many finished (and passed their check, if there is one). A goal
+ends after `--seconds` at the latest; how many were cut off so is the column "out of time". CPU-seconds include
+sandboxes and everything else the process started; memory is the peak of the process. `--peer` needs `pip install
+smolagents peft` and runs the same goals through smolagents (`benchmarks/batch_peer.py`), in fp32: give `--dtype fp32`
+to compare in one number format.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.batch import run_rows
 from agent.batch.models import SharedModels
+from agent.batch.results import Result
 from agent.goalfile import GoalRow, read_goals
-from agent.settings import load_settings
-from agent.types import Budget, Goal
+from agent.settings import Settings, load_settings
+from agent.types import Budget, Ending, Goal
 
 WORKSPACE = Path(__file__).parent.parent / "workspace"
 TEXTS = (
@@ -40,26 +44,38 @@ TEXTS = (
 )
 
 
-def goals(count: int, steps: int) -> list[GoalRow]:
-    """`count` goals on copies of the sample workspace."""
-    budget = Budget(steps=steps, tokens=200 * steps, action_tokens=200)
-    texts = [TEXTS[n % len(TEXTS)].format(n=n) for n in range(count)]
+def rows_of(options: argparse.Namespace) -> list[GoalRow]:
+    """Those of the suite, or `--goals` on copies of the sample workspace. Each ends: in steps, tokens and seconds."""
+    budget = Budget(steps=options.steps, tokens=200 * options.steps, seconds=options.seconds, action_tokens=200)
+    if options.suite:
+        return [bounded(row, options.seconds) for row in read_goals(options.suite, budget=budget)]
+    texts = [TEXTS[n % len(TEXTS)].format(n=n) for n in range(options.goals)]
     return [GoalRow(f"g{n}", Goal(text, budget=budget), workspace=WORKSPACE) for n, text in enumerate(texts)]
+
+
+def bounded(row: GoalRow, seconds: float) -> GoalRow:
+    budget = replace(row.goal.budget, seconds=min(seconds, row.goal.budget.seconds))
+    return replace(row, goal=replace(row.goal, budget=budget))
+
+
+def settings_of(options: argparse.Namespace, folder: str) -> Settings:
+    """The settings of both sides."""
+    flags = {"model.name": options.model, "model.adapter": options.adapter, "model.dtype": options.dtype}
+    return load_settings({**flags, "approval.mode": "auto", "paths.data": f"{folder}/data"})
 
 
 def measure(options: argparse.Namespace, in_flight: int) -> dict[str, Any]:
     """One line of the table, in this process."""
-    rows = read_goals(options.suite) if options.suite else goals(options.goals, options.steps)
+    rows = rows_of(options)
     with tempfile.TemporaryDirectory() as folder, closing(SharedModels(in_flight)) as models:
-        flags = {"model.name": options.model, "model.dtype": options.dtype, "approval.mode": "auto"}
-        settings = load_settings({**flags, "paths.data": f"{folder}/data"})
+        settings = settings_of(options, folder)
         models.identity(settings)  # loads
         before, began = cpu_seconds(), time.monotonic()
         results = run_rows(settings, rows, out=Path(folder) / "out", in_flight=in_flight, models=models)
         return line(f"-j {in_flight}", results, time.monotonic() - began, cpu_seconds() - before)
 
 
-def line(name: str, results: Sequence[Any], wall: float, cpu: float) -> dict[str, Any]:
+def line(name: str, results: Sequence[Result], wall: float, cpu: float) -> dict[str, Any]:
     count = len(results)
     return {
         "name": name,
@@ -70,68 +86,20 @@ def line(name: str, results: Sequence[Any], wall: float, cpu: float) -> dict[str
         "cpu_seconds_per_goal": cpu / count,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "succeeded": sum(r.succeeded for r in results),
+        "out_of_time": sum(r.ending == Ending.OUT_OF_TIME for r in results),
         "wall_seconds": wall,
     }
 
 
 def measure_peer(options: argparse.Namespace) -> dict[str, Any]:
     """The same goals through smolagents, one after another."""
-    from dataclasses import dataclass
+    from benchmarks.batch_peer import load_peer, run_peer
 
-    from smolagents import ToolCallingAgent, TransformersModel, tool
-
-    from agent.engine.models import load_model
-
-    @dataclass
-    class Done:
-        steps: int
-        tokens: int
-        succeeded: bool
-
-    loaded = load_model(options.model, dtype="fp32", cache=load_settings().paths.cache)
-    model = TransformersModel(str(loaded.folder), device_map="cpu", torch_dtype="float32", do_sample=False,
-                              max_new_tokens=200)  # fmt: skip
-    here = Path()
-
-    @tool
-    def read_file(path: str) -> str:
-        """Read a text file.
-
-        Args:
-            path: The file, relative to the folder.
-        """
-        return (here / path).read_text()
-
-    @tool
-    def write_file(path: str, content: str) -> str:
-        """Write a text file.
-
-        Args:
-            path: The file, relative to the folder.
-            content: The text.
-        """
-        (here / path).write_text(content)
-        return "written"
-
-    @tool
-    def list_files() -> str:
-        """List the files of the folder."""
-        return "\n".join(sorted(p.name for p in here.iterdir()))
-
-    import shutil
-
-    results: list[Done] = []
-    rows = goals(options.goals, options.steps)
     with tempfile.TemporaryDirectory() as folder:
+        settings = settings_of(options, folder)
+        model = load_peer(settings)
         before, began = cpu_seconds(), time.monotonic()
-        for row in rows:
-            here = Path(shutil.copytree(WORKSPACE, Path(folder) / row.id))
-            agent = ToolCallingAgent(
-                [read_file, write_file, list_files], model, max_steps=options.steps, verbosity_level=0
-            )
-            said = agent.run(row.goal.text, return_full_result=True)
-            tokens = said.token_usage.output_tokens if said.token_usage else 0
-            results.append(Done(len(agent.memory.steps) - 1, tokens, said.state == "success"))
+        results = list(run_peer(model, settings, rows_of(options)))
         return line("smolagents", results, time.monotonic() - began, cpu_seconds() - before)
 
 
@@ -155,10 +123,12 @@ def in_process(arguments: Sequence[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="starter")
+    parser.add_argument("--adapter", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--suite", help="a file of goals instead of the built-in ones")
     parser.add_argument("--goals", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4, help="steps of one goal at most")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of one goal at most")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--peer", action="store_true", help="also run smolagents")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -166,16 +136,22 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure_peer(options) if options.one == "peer" else measure(options, int(options.one))))
         return
-    passed = ["--model", options.model, "--dtype", options.dtype, "--goals", str(options.goals)]
-    passed += ["--steps", str(options.steps), *(["--suite", options.suite] if options.suite else [])]
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors, {options.goals} goals", flush=True)
-    print("|  | goals/min | tokens/s | steps | CPU-s/goal | peak MB | finished | wall s |\n" + "| --- " * 8 + "|")
+    passed = ["--model", options.model, "--adapter", options.adapter, "--dtype", options.dtype]
+    passed += ["--goals", str(options.goals), "--steps", str(options.steps), "--seconds", str(options.seconds)]
+    passed += [*(["--suite", options.suite] if options.suite else [])]
+    which = options.suite or f"{options.goals} goals"
+    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors, {which}", flush=True)
+    print(
+        "|  | goals/min | tokens/s | steps | CPU-s/goal | peak MB | finished | out of time | wall s |\n"
+        + "| --- " * 9
+        + "|"
+    )
     for one in [*map(str, options.in_flight), *(["peer"] if options.peer else [])]:
         row = in_process([*passed, "--one", one])
         print(
             f"| {row['name']} | {row['goals_per_minute']:.1f} | {row['tokens_per_second']:.0f} | {row['steps']:.1f} |"
             f" {row['cpu_seconds_per_goal']:.1f} | {row['peak_mb']:.0f} | {row['succeeded']}/{row['goals']} |"
-            f" {row['wall_seconds']:.0f} |",
+            f" {row['out_of_time']} | {row['wall_seconds']:.0f} |",
             flush=True,
         )
 

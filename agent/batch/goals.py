@@ -85,7 +85,7 @@ class GoalRunner:
             if last.kind == "end" and last.data["ending"] not in UNFINISHED:
                 return session
         else:
-            self._prepare(row)
+            self.prepare(row)
         return self._drive(row, id, resume=session is not None)
 
     def _last_told(self, id: str) -> Session | None:
@@ -97,7 +97,7 @@ class GoalRunner:
         return session if session is not None and session.events[-1].kind == "end" else None
 
     def _drive(self, row: GoalRow, id: str, *, resume: bool) -> Session:
-        settings, path = self._settings_of(row), self.layout.journal(id)
+        settings, path = self.settings_of(row), self.layout.journal(id)
         view = _Watched(row, self.on_event)
         supplied = Supplied(
             memory=lambda: self._memory_of(row),
@@ -116,7 +116,8 @@ class GoalRunner:
             run_goal(settings, row.goal, view=view, asker=None, policy=policy, session=id, supplied=supplied)
         return read_session(path)
 
-    def _settings_of(self, row: GoalRow) -> Settings:
+    def settings_of(self, row: GoalRow) -> Settings:
+        """Those of the batch with what the row says, and its places."""
         now = with_model(self.settings, row.model)
         changed: dict[str, Any] = {
             "paths": now.paths.model_copy(update={"workspace": self.layout.workspace(row), "data": self.layout.data}),
@@ -132,8 +133,11 @@ class GoalRunner:
             return self.shared.memory.own(self.layout.memory(row), row.remembered)
         return self.shared.memory.read_only() if self.memory == "shared-read" else None
 
-    def _prepare(self, row: GoalRow) -> None:
-        """The workspace as the row wants it; what an earlier version of the row left there goes."""
+    def prepare(self, row: GoalRow) -> None:
+        """The workspace as the row wants it; what an earlier version of the row left there goes.
+
+        Raises WhetstoneError where it cannot be made so.
+        """
         workspace = self.layout.workspace(row)
         shutil.rmtree(self.layout.memory(row), ignore_errors=True)
         try:
