@@ -95,6 +95,23 @@ def test_the_exit_code_is_0_only_if_every_goal_succeeded(tmp_path: Path) -> None
     assert (changed.returncode, changed.stdout) == (1, "0 of 3 goals succeeded: out/report.html\n")
 
 
+def test_other_settings_are_refused_and_fresh_begins_anew(tmp_path: Path) -> None:
+    place = Place(tmp_path, WRITES)
+    goals(place, 2)
+    command = ["batch", "goals.jsonl", "-o", "out"]
+    assert place.call(*command).returncode == 0
+    before = {r.session for r in read_results(place.folder / "out")}
+    refused = place.call("-c", "budget.steps=7", *command)
+    assert refused.returncode == 1
+    assert "budget.steps was 20 and is 7" in refused.stderr
+    assert {r.session for r in read_results(place.folder / "out")} == before
+    assert place.call("-c", "budget.steps=7", *command, "--fresh").returncode == 0
+    after = {r.session for r in read_results(place.folder / "out")}
+    assert (len(after), before & after) == (2, set())
+    kept = {path.stem for path in (place.folder / "out/data/sessions").glob("*.jsonl")}
+    assert kept == after
+
+
 def test_ctrl_c_lets_running_goals_end_and_the_same_command_goes_on(tmp_path: Path) -> None:
     place = Place(tmp_path, [act("append_line", line=f"{n}") for n in range(40)] + [act("finish", answer="done")])
     goals(place, 4, budget={"steps": 200})
@@ -207,5 +224,14 @@ def test_the_report_needs_nothing_and_links_the_failures(tmp_path: Path) -> None
     assert "sessions/g0.html" in links
     assert all((place.folder / "out" / link).is_file() for link in links)
     assert not re.search(r"(src|href)=.?(https?:|//)", page)
+    sections = dict(re.findall(r"<h2>(.*?)</h2>(.*?)</section>", page, re.S))
+    (tag,) = re.findall(r"<tr[^>]*><td>t</td>.*?</tr>", sections["By tag"])
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", tag)
+    assert cells[1:4] == ["4/5", "80.0 %", "38-96 %"]  # Wilson, 95 %
+    assert re.search(r'<rect class="range" x="37\.5\d" y="3" width="58\.8\d"', tag)
+    endings = re.findall(r'<span class="tone-\d">([^<]*)</span>', page)
+    assert endings == ["finished 4", "failed check 1"]
+    slowest = sorted(read_results(place.folder / "out"), key=lambda result: -result.seconds)
+    assert re.findall(r"<tr><td>(?:<a [^>]*>)?(g\d)", sections["Slowest"]) == [result.id for result in slowest]
     summary = json.loads((place.folder / "out/summary.json").read_text())
     assert [(f["name"], f["succeeded"], f["goals"]) for f in summary["families"]] == [("a", 2, 2), ("b", 2, 3)]

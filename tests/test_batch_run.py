@@ -174,6 +174,27 @@ def test_remembered_notes_are_recalled_by_their_goal_alone(tmp_path: Path) -> No
     assert "4711" not in str(told[1])
 
 
+def test_with_its_own_memory_a_goal_recalls_what_it_noted_and_nothing_else(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, [])
+    with closing(VectorMemory(settings.paths.data / "memory", cache=settings.paths.cache)) as memory:
+        memory.add([MemoryRecord("a", "The code of the door is 4711.", "note", "user", "earlier", 1, "", 1.0)])
+
+    def notes(session: str, row: GoalRow) -> Policy:
+        noted = act("remember", text=f"The code of the door is in {row.id}.")
+        return ScriptedPolicy([noted, act("recall", query="the code of the door"), finish()])
+
+    rows = [GoalRow(id, Goal("What is the code of the door?")) for id in ("kitchen", "cellar")]
+    results = run_rows(settings, rows, out=tmp_path / "out", memory="own", policy=notes)
+    for result, other in zip(results, ("cellar", "kitchen"), strict=True):
+        said = [e.data for e in read_session(tmp_path / "out" / result.journal).events if e.kind == "observation"]
+        assert [each["status"] for each in said] == ["ok"] * 3
+        assert f"is in {result.id}" in said[1]["text"]
+        assert other not in said[1]["text"]
+        assert "4711" not in said[1]["text"]
+    with closing(VectorMemory(settings.paths.data / "memory", cache=settings.paths.cache)) as memory:
+        assert [hit.record.id for hit in memory.search("the code of the door")] == ["a"]
+
+
 def test_doubled_ids_foreign_folders_and_unwritable_ones_are_refused(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(WhetstoneError, match="two goals have the id 'a'"):
         run_rows(settings, [row("a"), row("a")], out=tmp_path / "out")

@@ -35,9 +35,9 @@ def decoded(results: list[Result], out: Path) -> dict[str, list[Any]]:
     }
 
 
-def sampling(folder: Path, model: Path) -> Settings:
-    more = {"model__name": str(model), "model__dtype": "fp32", "sampling__temperature": "1.0", "sampling__seed": "3"}
-    return settings_for(folder, [], **more)
+def sampling(folder: Path, model: Path, **more: Any) -> Settings:
+    usual = {"model__name": str(model), "model__dtype": "fp32", "sampling__temperature": "1.0", "sampling__seed": "3"}
+    return settings_for(folder, [], **usual, **more)
 
 
 def test_a_result_does_not_depend_on_who_shares_the_batch(tmp_path: Path, model: Path) -> None:
@@ -48,6 +48,27 @@ def test_a_result_does_not_depend_on_who_shares_the_batch(tmp_path: Path, model:
     assert tokens == decoded(together, tmp_path / "together")
     assert all(any(ids) for ids in tokens.values())
     assert len({str(ids) for ids in tokens.values()}) == len(ROWS)  # each has random numbers of its own
+
+
+def test_a_slow_tool_holds_up_nobody_but_its_own_goal(tmp_path: Path, model: Path) -> None:
+    chosen = {"tools__plugins": ["tests.side_effects:hold_up"], "tools__enabled": ["hold_up"]}
+    settings, out = sampling(tmp_path, model, **chosen), tmp_path / "out"
+    rows = [replace(row, goal=replace(row.goal, budget=replace(BUDGET, steps=4, tokens=600))) for row in ROWS]
+    ended: list[str] = []
+
+    def release(result: Result) -> None:
+        ended.append(result.id)
+        if len(ended) == len(rows) - 1:
+            (out / "release").touch()
+
+    results = run_rows(settings, rows, out=out, in_flight=len(rows), on_result=release)
+    said = {
+        r.id: [e.data["text"] for e in read_session(out / r.journal).events if e.kind == "observation"] for r in results
+    }
+    assert (out / "held").exists(), "no goal asked for the slow tool"
+    assert "released" in said[ended[-1]], "the others ended while it was held"
+    assert "went by" in str(said), "others used tools meanwhile"
+    assert "held too long" not in str(said)
 
 
 def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:

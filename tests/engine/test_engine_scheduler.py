@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from torch import Tensor
@@ -16,7 +18,7 @@ from agent.engine.models import LoadedModel
 from agent.engine.network import Network, Row
 from agent.engine.sampling import Sampling
 from agent.engine.scheduler import Scheduler
-from agent.types import WhetstoneError
+from agent.types import Completion, WhetstoneError
 from tests.engine.conftest import engine_of
 from tests.engine.test_engine_equalities import request
 
@@ -97,6 +99,57 @@ def test_requests_wait_where_memory_would_not_hold_them_together(loaded: LoadedM
             together = list(threads.map(scheduler.complete, own))
     assert max(len(rows) for rows in network.passes) == 2
     assert [c.token_ids for c in together] == [engine_of(loaded).complete(one).token_ids for one in own]
+
+
+@contextmanager
+def lined_up(scheduler: Scheduler, running: Request, own: Sequence[Request]) -> Generator[list[str]]:
+    """While one request is held between two tokens, the others arrive in this order; gives the order they begin in."""
+    held, release = threading.Event(), threading.Event()
+    began: list[str] = []
+
+    def hold(_: str) -> None:
+        held.set()
+        release.wait(60)
+
+    def begin(session: str, _: str) -> None:
+        if session not in began:
+            began.append(session)
+
+    with ThreadPoolExecutor(1 + len(own)) as threads:
+        first = threads.submit(scheduler.complete, replace(running, on_text=hold))
+        assert held.wait(60)
+        asked: list[Future[Completion]] = []
+        for one in own:
+            asked.append(threads.submit(scheduler.complete, replace(one, on_text=partial(begin, one.session))))
+            while scheduler._arrivals.qsize() < len(asked):  # pyright: ignore[reportPrivateUsage]
+                time.sleep(0.001)
+        release.set()
+        for each in [first, *asked]:
+            assert each.result(60).text
+        yield began
+
+
+def test_who_comes_first_is_served_first(loaded: LoadedModel) -> None:
+    first, *own = requests(loaded, 6)
+    own = [own[n] for n in (2, 0, 4, 1, 3)]
+    with Scheduler(engine_of(loaded), rows=1) as scheduler, lined_up(scheduler, first, own) as began:
+        assert began == [one.session for one in own]
+
+
+def test_small_requests_do_not_overtake_a_large_one_for_ever(loaded: LoadedModel) -> None:
+    first, large, *small = requests(loaded, 6)
+    large = replace(large, max_tokens=400)
+    small = [replace(one, max_tokens=20) for one in small]
+    probe = engine_of(loaded)
+    probe.complete(first)
+    per_token = probe._caches.bytes_per_token  # pyright: ignore
+    sizes = {one.session: len(one.ids) + one.max_tokens for one in (first, large, *small)}
+    room = sizes[large.session] + sizes[first.session] - 1  # both do not fit; each fits with a small one
+    assert all(sizes[one.session] + sizes[first.session] <= room for one in small)
+    with Scheduler(engine_of(loaded, cache_bytes=per_token * room)) as scheduler:
+        scheduler.complete(small[0])  # what a token takes is known from the first
+        with lined_up(scheduler, first, [large, *small]) as began:
+            assert began[0] == large.session
 
 
 def test_a_request_that_cannot_begin_fails_alone(loaded: LoadedModel) -> None:
