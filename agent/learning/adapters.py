@@ -156,11 +156,11 @@ class Registry:
             raise WhetstoneError(f"{self.folder / LOG} cannot be read ({error}): restore it from a backup") from error
 
     def _live_lines(self) -> list[dict[str, Any]]:
-        """The log without what happened to adapters before they were removed."""
+        """The log without what happened to adapters before they were removed, but with the verdicts on them."""
         lines: list[dict[str, Any]] = []
         for line in self.history():
             if line["event"] == "removed":
-                lines = [kept for kept in lines if kept["adapter"] != line["adapter"]]
+                lines = [kept for kept in lines if kept["adapter"] != line["adapter"] or kept["event"] == "gate"]
             else:
                 lines.append(line)
         return lines

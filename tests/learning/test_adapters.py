@@ -99,6 +99,9 @@ def test_verdicts_and_removals_are_kept_for_ever(world: World) -> None:
     world.registry.remove(entry.id)
     assert world.registry.entries() == []
     assert [line["event"] for line in world.registry.history()] == ["added", "gate", "gate", "removed"]
+    assert world.registry.entries() == []
+    again = world.registry.add(world.folder / "trained-1")
+    assert len(again.gates) == 2
 
 
 def test_the_same_adapter_has_the_same_id_and_is_kept_once(world: World) -> None:
