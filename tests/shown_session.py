@@ -42,7 +42,14 @@ class Session:
 
     def recall(self, step: int, text: str) -> None:
         record = {"id": "r1", "text": text, "kind": "note", "origin": "model", "session": "20261121-090000-000001"}
-        record |= {"step": 3, "goal": "g", "created": 0.0, "importance": 0.7, "score": 0.812, "parts": {"dense": 0.7}}
+        record |= {
+            "step": 3,
+            "goal": "g",
+            "created": 1_789_800_000.0,
+            "importance": 0.7,
+            "score": 0.812,
+            "parts": {"dense": 0.7},
+        }
         self.add("recall", step=step, query="prices", records=[record])
 
     def action(self, step: int, thought: str, tool: str, args: Mapping[str, Any], *, thinking: str = "") -> Event:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +15,7 @@ Query = Annotated[str, Field(min_length=1, max_length=200, description="What to 
 Note = Annotated[str, Field(min_length=1, max_length=500, description="One fact that helps later, complete in itself.")]
 
 MAX_RECALLED = 5
+_HEADING_CHARS = 100
 
 
 @tool(effects={Effect.READS}, main="query", needs={"memory"})
@@ -20,7 +23,7 @@ def recall(context: ToolContext, query: Query) -> ToolResult:
     """Look something up in memory."""
     if context.memory is None:
         raise ToolError("This run has no memory.")
-    room = max(200, context.max_chars - 80 * MAX_RECALLED)
+    room = max(200, context.max_chars - _HEADING_CHARS * MAX_RECALLED)
     found = context.memory.recall(query, limit=MAX_RECALLED, max_chars=room)
     if not found:
         return ToolResult("nothing in memory fits")
@@ -38,7 +41,15 @@ def remember(context: ToolContext, text: Note) -> ToolResult:
 
 
 def _line(number: int, recalled: Recalled) -> str:
-    """The record with where it came from; its further lines are indented, so that no text can pose as a record."""
+    """What it is, where it came from and how old it is, and its words in quotes that no record can end."""
     record = recalled.record
-    text = record.text.strip().replace("\n", "\n   ")
-    return f"{number}. [{record.kind} by {record.origin}, session {record.session} step {record.step}] {text}"
+    place = f"session {record.session} step {record.step}"
+    told = f"{record.kind} from {record.origin}, {_age(time.time() - record.created)}, {place}"
+    return f"{number}. [{told}] {json.dumps(record.text.strip(), ensure_ascii=False)}"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(seconds // size)) > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"

@@ -51,7 +51,7 @@ def blocks(event: Event, progress: Progress, signs: Signs, *, full: bool = False
         case "recall":
             for record in data["records"]:
                 line = Text(f"{signs.recalled} {lines.one_line(record['text'])}", style="magenta")
-                yield _indented(line.append(f"  {lines.origin(record)}", style="dim"))
+                yield _indented(line.append(f"  {lines.origin(record, event.time)}", style="dim"))
         case "action" if data["valid"]:
             yield _numbered(progress, Text(for_terminal(data["thought"] or "").strip(), style="italic"))
             yield _indented(call(data["tool"], data["args"], signs, limit=None if full else BLOCK_LINES))

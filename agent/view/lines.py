@@ -25,7 +25,7 @@ def lines(event: Event, progress: Progress) -> Iterator[str]:
             yield "with " + ", ".join(setting(data))
         case "recall":
             for record in data["records"]:
-                yield f"[{progress.upcoming}] recalled {origin(record)}: {one_line(record['text'])}"
+                yield f"[{progress.upcoming}] recalled {origin(record, event.time)}: {one_line(record['text'])}"
         case "action" if data["valid"]:
             yield f"[{progress.current}] thought: {one_line(data['thought'] or '', 400)}"
             yield f"[{progress.current}] {for_terminal(data['tool'])} {one_line(main_argument(data['args']))}".rstrip()
@@ -117,9 +117,19 @@ def answer_text(answer: Any) -> str:
     return text if for_terminal(text) == text else json.dumps(answer)
 
 
-def origin(record: Mapping[str, JSON]) -> str:
-    """Where a recalled record comes from: `note (model, session 20261121-..., step 3)`."""
-    return for_terminal(f"{record['kind']} ({record['origin']}, session {record['session']}, step {record['step']})")
+def origin(record: Mapping[str, JSON], now: float | None = None) -> str:
+    """Where a recalled record comes from: `note (model, session 20261121-..., step 3, 2 days old)`.
+
+    The age is told where `now` (Unix time) says when it was recalled.
+    """
+    place = f"{record['kind']} ({record['origin']}, session {record['session']}, step {record['step']}"
+    if now is None or "created" not in record:
+        return for_terminal(f"{place})")
+    age = max(0.0, now - record["created"])
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    unit, size = next(((unit, size) for unit, size in units if age >= size), units[-1])
+    count = int(age // size)
+    return for_terminal(f"{place}, {count} {unit}{'' if count == 1 else 's'} old)")
 
 
 def approval(data: Mapping[str, JSON]) -> str:
