@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.types import MemoryRecord, Recalled
+from agent.types import MemoryKind, MemoryRecord, Recalled
 from memory import lexical
 from memory.catalogue import Catalogue
 from memory.recall import Candidate, rank
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from memory.index import VectorMemory
 
-RELEVANT = 0.2
+RELEVANT: Mapping[MemoryKind, float] = {
+    "note": 0.2, "document": 0.2, "lesson": 0.2, "observation": 0.35, "outcome": 0.35,
+}  # fmt: skip
 """Cosine below which a record is not shown to the model, unless it covers a third of the query's words: unrelated
-sentences stay under it, but so does a long passage of which one sentence answers."""
+sentences stay under 0.2, but so does a long passage of which one sentence answers. What was done for another goal must
+be closer: two goals of any kind are alike by 0.2 to 0.33, and a small model does again what it is shown."""
 _COVERED = 1 / 3
 _CANDIDATES = 50
 _NEIGHBOURED_HITS = 10
@@ -44,11 +47,12 @@ def search(
     limit: int,
     where: Filter,
     max_chars: int | None = None,
-    relevant: float = -1.0,
+    relevant: Mapping[MemoryKind, float] | None = None,
 ) -> list[Recalled]:
     """The best records that meet the filter, best first; without `max_chars` however long they are.
 
-    `relevant` is the cosine a record must have, unless it shares many words or stands next to one that is good enough.
+    `relevant` is the cosine a record of each kind must have, unless it shares many words or stands next to one that is
+    good enough.
     """
     query = query.encode("utf-8", "replace").decode()
     if not query.strip() or limit <= 0:
@@ -69,7 +73,11 @@ def search(
         beside = _beside(catalogue, hits)
         others = catalogue.meeting(where, list(beside.keys() - set(keys)))
         found += matches(catalogue, others, vector, covered)
-        good = {c.place.key for c in found if c.cosine >= relevant or c.coverage >= _COVERED}
+        good = {
+            c.place.key
+            for c in found
+            if relevant is None or c.cosine >= relevant[c.place.kind] or c.coverage >= _COVERED
+        }
         near = good.intersection(hit.place.key for hit in hits)
         kept = [c for c in found if c.place.key in good or near.intersection(beside.get(c.place.key, ()))]
         if not kept:
