@@ -63,17 +63,16 @@ def train(
     `rejected` are what `dpo` and `spin` pair with `examples` of the same goal;
     `start` is a LoRA of the same base and shape, whose weights are the first ones instead of fresh ones;
     `holdout` decides when to stop and which step's weights are saved, except for pairs, whose loss single sessions do
-    not have, and for AdaLoRA, whose ranks are those of the last step; `resume` goes on from a checkpoint in `out`, if
-    there is one. `card` goes into the adapter's card beside the recipe, the sessions and the losses. Raises
-    WhetstoneError, before it starts, if the base does not fit into memory, the method is not for it, or the
-    checkpoint is of another training.
+    not have; `resume` goes on from a checkpoint in `out`, if there is one. `card` goes into the adapter's card beside
+    the recipe, the sessions and the losses. Raises WhetstoneError, before it starts, if the base does not fit into
+    memory, the method is not for it, or the checkpoint is of another training.
     """
     import torch
 
     from agent.learning.memory import attention_weights_bytes, check_memory, keep_freed_memory, needed_bytes
 
     sources = _sources(recipe, examples, replay, rejected)
-    if recipe.objective in PREFERENCE or recipe.method == "adalora":
+    if recipe.objective in PREFERENCE:
         holdout = ()
     everything = [example for source in sources for example in source.everything()]
     roomy = check_memory(base, recipe, everything)

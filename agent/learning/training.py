@@ -139,7 +139,8 @@ class Training:
             return None
         with torch.no_grad():
             heldout = mean_loss(self._learner, self._holdout, self._recipe.batch_tokens)
-        if state.best is None or heldout < state.best:
+        # AdaLoRA's ranks are those of its last step, which weights of an earlier one do not fit.
+        if state.best is None or heldout < state.best or self._recipe.method == "adalora":
             state.best, state.worse = heldout, 0
             self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         else:
