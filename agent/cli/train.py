@@ -110,7 +110,7 @@ def train(
     chosen = chosen_in(context, config, json)
     from agent.engine.adapter import read_adapter
     from agent.engine.models import find_model
-    from agent.learning.dataset import read_dataset, read_examples
+    from agent.learning.dataset import read_dataset
     from agent.learning.learner import Base
     from agent.learning.trainer import train as run
 
@@ -123,14 +123,12 @@ def train(
     examples: list[Example] = list(dataset.examples)
     held: list[Example] = []
     if holdout is not None:
-        held = read_examples(holdout)
+        held = _read(holdout, base)
     elif holdout_share:
         from agent.learning.schedule import split_by_goal
 
         examples, held = split_by_goal(examples, holdout_share, recipe.seed)
-    for other in filter(None, (holdout, rejected, replay)):
-        same_tokens(base, read_dataset(other).manifest, other)
-    others = read_examples(rejected) if rejected is not None else []
+    others = _read(rejected, base) if rejected is not None else []
     if objective == DISCRIMINATOR:
         _discriminate(base, dataset.examples, others, out, recipe, chosen.json)
         return
@@ -138,7 +136,7 @@ def train(
         from agent.learning.discriminator import read_discriminator, weighed
 
         examples = weighed(examples, read_discriminator(weigh_by, base).score(examples, recipe))
-    beside = read_examples(replay) if replay is not None else []
+    beside = _read(replay, base) if replay is not None else []
     if text:
         from agent.learning.raw_text import read_text
 
@@ -154,6 +152,15 @@ def train(
             augmented=dataset.manifest.get("augmented"), held_out=dataset.manifest.get("held_out", {}).get("suites"),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
+
+
+def _read(folder: Path, base: Base) -> list[Example]:
+    """The examples of a further dataset. Raises WhetstoneError if it was made for other tokens than the model's."""
+    from agent.learning.dataset import read_dataset
+
+    dataset = read_dataset(folder)
+    same_tokens(base, dataset.manifest, folder)
+    return list(dataset.examples)
 
 
 def _discriminate(

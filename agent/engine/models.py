@@ -82,17 +82,13 @@ def load_model(
     conversion; by default a bar shows on a terminal. Raises WhetstoneError, naming what to do, for an unknown model, a
     missing package, a broken file or an adapter of another base.
     """
-    # OpenMP's threads spin while they wait for each other by default. Beside any other busy process one of them then
-    # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
-    # nothing. It is read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    found = find_model(spec, cache=cache, progress=progress)
     _import_torch()
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     place = _device(device)
-    found = find_model(spec, cache=cache, progress=progress)
     folder, tokenizer, lineage = found.folder, found.tokenizer, found.lineage
     config = _config(folder)
     wanted = adapter(lineage) if callable(adapter) else adapter
@@ -124,6 +120,10 @@ def load_model(
 
 def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> FoundModel:
     """The model's files, before any of its weights is read. Raises WhetstoneError as `load_model` does."""
+    # OpenMP's threads spin while they wait for each other by default. Beside any other busy process one of them then
+    # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
+    # nothing. It is read when torch is first imported, and whoever runs or trains a model finds it first.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder, base_digest = _folder(spec, cache, progress)
     _config(folder)
     tokenizer = ModelTokenizer.from_folder(folder)

@@ -4,6 +4,8 @@ token, and neither may be trusted when it is damaged."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +157,19 @@ def test_a_cache_folder_that_cannot_be_written_stops_nothing(model_folder: Folde
     loaded = load(model_folder("llama"), tmp_path)
     (tmp_path / "file").write_text("not a folder")
     assert answer(loaded, tmp_path / "file").token_ids == answer(loaded, None).token_ids
+
+
+def test_threads_are_told_to_sleep_before_torch_is_imported(tmp_path: Path) -> None:
+    """Read by OpenMP at torch's import, so by then it must be there: for a training too, which loads no network."""
+    build_model(tmp_path / "tiny")
+    code = """
+import os, sys
+from pathlib import Path
+from agent.engine.models import find_model
+find_model(sys.argv[1], cache=Path(sys.argv[2]))
+print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-c", code, str(tmp_path / "tiny"), str(tmp_path / "cache")]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["PASSIVE", "False"]
