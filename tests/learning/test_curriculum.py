@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.suite import suite, suite_digest, suite_ids
 from agent.learning.curriculum.task import Said
 from agent.learning.curriculum.teacher import Classroom, teach
+from agent.learning.curriculum.wording import expand, wordings
 from agent.types import WhetstoneError
 from tests.command import Place
 
@@ -57,9 +60,16 @@ def test_no_goal_of_the_suite_is_trained_on() -> None:
     assert not shared
 
 
-def test_held_out_names_are_never_trained_on() -> None:
-    import random
+def test_no_held_out_wording_is_trained_on() -> None:
+    modules = resources.files("agent.learning.curriculum").joinpath("wordings").iterdir()
+    for module in modules:
+        for name, kind in wordings(module.name.removesuffix(".toml")).items():
+            heldout = {reading for template in kind.heldout for reading in _readings(template)}
+            shared = [template for template in kind.train if heldout & _readings(template)]
+            assert not shared, f"{module.name}, {name}"
 
+
+def test_held_out_names_are_never_trained_on() -> None:
     trained, heldout = Draw(random.Random(0), "train"), Draw(random.Random(0), "heldout")
     for pool in (names.FIRST, names.CITIES, names.PRODUCTS, names.WORDS, names.STEMS):
         assert not set(trained.share(pool)) & set(heldout.share(pool))
@@ -153,6 +163,7 @@ def test_the_command_makes_goals_and_teaches_them(tmp_path: Path) -> None:
     [
         (12, ("12", "12.0", "There are 12.", "12 rows"), ("112", "120", "12.5", "-12", "1.12")),
         (1234.5, ("1234.5", "1,234.50", "It is 1234.5."), ("1234", "1234.55", "234.5")),
+        (33.305, ("33.3", "33.30", "33.305"), ("33.4", "33", "33.35")),
         (1 / 3, ("0.33", "0.333", "0.3333333333333333"), ("0.3", "0.34", "33")),
     ],
 )
@@ -174,6 +185,13 @@ def test_a_question_that_should_be_refused_is_not_passed_by_an_answer() -> None:
 def test_suite_ids_name_what_the_suite_holds() -> None:
     assert [row.id for row in suite(7)] == list(suite_ids(7))
     assert suite_digest(suite(7)) != suite_digest(suite())
+
+
+def _readings(template: str) -> set[str]:
+    """What a template may say, as far as a hundred tries show, bare of capitals and signs."""
+    values = {name: name.upper() for name in re.findall(r"\{(\w+)\}", template)}
+    rng = random.Random(0)
+    return {_bare("".join(text for text, _ in expand(rng, template.removeprefix("~"), values))) for _ in range(100)}
 
 
 def _bare(text: str) -> str:

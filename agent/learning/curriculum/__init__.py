@@ -33,12 +33,12 @@ from agent.learning.curriculum import (
     unseen,
     writing,
 )
-from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.draw import Draw, Split
 from agent.learning.curriculum.task import Family, Task, task_of
 from agent.types import WhetstoneError
 
-VERSION = 1
-"""Goes up whenever the same id would give another task."""
+VERSION: Mapping[Split, int] = {"train": 2, "heldout": 1}
+"""Goes up whenever the same id of the split would give another task."""
 _MODULES = (
     lookup,
     labelling,
@@ -79,8 +79,15 @@ def task_named(id: str) -> Task:
         )
     if not family.seen and split == "train":
         raise WhetstoneError(f"the family {name} is kept for evaluation: it has no training tasks")
-    draw = Draw(random.Random(f"{VERSION}/{id}"), "train" if split == "train" else "heldout")
-    return task_of(family.make(draw), draw, id=id, family=name, tags=(f"curriculum:{VERSION}", split, *_kind(family)))
+    version = VERSION[split]
+    draw = Draw(random.Random(f"{version}/{id}"), split)
+    tags = (f"curriculum:{version}", split, *_kind(family))
+    return task_of(family.make(draw), draw, id=id, family=name, tags=tags, others=(family, *_common()))
+
+
+@cache
+def _common() -> tuple[Family, ...]:
+    return tuple(family for family in families().values() if family.seen and family.chains)
 
 
 def _kind(family: Family) -> tuple[str, ...]:

@@ -14,62 +14,13 @@ from agent.learning.curriculum.checks import every, file_is, in_file, lenient
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import Wording, wordings
 
-SAVED = Wording(
-    train=(
-        "{goal} (Write|Save|Put|Store) (the answer|the result|it) (to|into|in) {file}",
-        "{goal} Then (write|save|put) (the answer|the result|it) (to|into|in) {file}",
-        "{goal} (Write|Save) only the (answer|result|value) (to|in) {file}",
-        "{goal} I want the (answer|result) in (the file|a file called|) {file}",
-        "{goal} (Create|Make) {file} with the (answer|result)",
-        "{goal} After that, (write|save) (the answer|it) to {file}",
-    ),
-    heldout=(
-        "{goal} Deposit what you find in {file}",
-        "{goal} {file} should hold the outcome afterwards",
-        "{goal} Let {file} consist of the answer",
-    ),
-)
-TWO = Wording(
-    train=(
-        "{a} Then {b}",
-        "First: {a} Then: {b}",
-        "1. {a} 2. {b}",
-        "{a} After that: {b}",
-        "{a} (Also|And|Next): {b}",
-        "Two things. {a} {b}",
-        "{a} {b}",
-        "Do both: {a} {b}",
-    ),
-    heldout=(
-        "{a} Once that is done: {b}",
-        "To begin with: {a} To finish: {b}",
-        "I have two jobs. {a} Secondly: {b}",
-        "{a} Following that: {b}",
-    ),
-)
-THREE = Wording(
-    train=("{a} Then {b} Then {c}", "1. {a} 2. {b} 3. {c}"),
-    heldout=(
-        "{a} Once that is done: {b} Finally: {c}",
-        "(a) {a} (b) {b} (c) {c}",
-        "Three jobs. {a} {b} And lastly: {c}",
-    ),
-)
-FIND_CHANGE = Wording(
-    train=(
-        "(Find|Search for) the file that (mentions|contains) {old} and replace {old} (with|by) {new} in it",
-        "Some file (mentions|contains) {old}. Change it to {new} (there|)",
-        "One of the files says {old}, it should say {new}. (Find it and fix it|Correct that)",
-        "Replace {old} (with|by) {new} in the file (that has it|where it stands)",
-        "Which file has {old}? Replace it there (with|by) {new}",
-    ),
-    heldout=(
-        "Somewhere it says {old}; track it down and make that {new}",
-        "Hunt for {old} in these documents and put {new} in its stead",
-    ),
-)
+_SAID = wordings("chains")
+SAVED = _SAID["saved"]
+TWO = _SAID["two"]
+THREE = _SAID["three"]
+FIND_CHANGE = _SAID["find_change"]
 OPENERS = frozenset(
     "what which how where who in on find look get tell give show read open check compute calculate work add sum count make create"
     " write put save store change set update copy duplicate rename move delete remove replace sort order arrange merge combine join"
@@ -95,10 +46,10 @@ def chained_families(families: Mapping[str, Family]) -> tuple[Family, ...]:
         return _together(draw, parts, 3)
 
     return (
-        Family("chain_saved", "a result that is to be saved", saved, chains=False, weight=3.0),
-        Family("chain_two", "two jobs after each other", two, chains=False, weight=4.0),
-        Family("chain_three", "three jobs after each other", three, chains=False, weight=0.5),
-        Family("chain_find_change", "a text to be found and changed", _find_change, chains=False, weight=0.8),
+        Family("chain_saved", "a result that is to be saved", saved, chains=False, weight=5.0),
+        Family("chain_two", "two jobs after each other", two, chains=False, weight=6.0),
+        Family("chain_three", "three jobs after each other", three, chains=False),
+        Family("chain_find_change", "a text to be found and changed", _find_change, chains=False, weight=1.2),
     )
 
 

@@ -94,7 +94,7 @@ def number_pattern(value: int | float) -> str:
             form = f"{value:{separator}.{digits}f}"
             bare = form.rstrip("0").rstrip(".")
             forms.add(re.escape(form))
-            if abs(float(bare.replace(",", "")) - value) < 0.005:
+            if abs(float(bare.replace(",", "")) - value) < 0.005 + 1e-9:
                 forms |= {re.escape(bare), re.escape(bare if "." in bare else f"{bare}.0")}
     cut = math.trunc(value * 1e4) / 1e4
     if cut != value:

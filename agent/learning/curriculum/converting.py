@@ -12,61 +12,13 @@ from agent.learning.curriculum.csv_changes import files_of, folder_lines, new_fi
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.tables import Cell, csv_text, numbers_of, table
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-TO_JSON = Wording(
-    train=(
-        "Convert {file} (to|into) JSON (and save it|and write it|) (as|to|in) {target}",
-        "(Turn|Change|Transform) {file} into (a|) JSON (file|) {target}",
-        "(Write|Save) {file} as JSON (to|in) {target}",
-        "Make a JSON file {target} (from|out of) {file}",
-        "(Create|Make) {target} from {file}",
-        "I need {file} as JSON in {target}",
-        "~{file} -> {target}",
-        "Export {file} (to|as) {target} in JSON (format|)",
-    ),
-    heldout=(
-        "Re-encode the table {file} as a list of JSON objects, {target}",
-        "I'd rather have {file} as JSON; call it {target}",
-    ),
-)
-TO_CSV = Wording(
-    train=(
-        "Convert {file} (to|into) CSV (and save it|and write it|) (as|to|in) {target}",
-        "(Turn|Change|Transform) {file} into (a|) CSV (file|) {target}",
-        "(Write|Save) {file} as CSV (to|in) {target}",
-        "Make a (CSV file|table) {target} (from|out of) {file}",
-        "(Create|Make) {target} from {file}",
-        "I need {file} as CSV in {target}",
-        "~{file} -> {target}",
-        "Export {file} (to|as) {target} in CSV (format|)",
-    ),
-    heldout=(
-        "Flatten the records of {file} to a comma-separated {target}",
-        "I'd rather have {file} as a spreadsheet; call the CSV {target}",
-    ),
-)
-JSON_COUNT = Wording(
-    train=(
-        "How many (entries|records|items|elements|objects) (are in|does|are there in|has) {file} (have|contain|)?",
-        "(Count|Tell me the number of) (the|) (entries|records|items|objects) in {file}",
-        "(Open|Read|Check) {file} and count the (entries|items|records)",
-        "How long is the list in {file}?",
-        "~number of items in {file}",
-    ),
-    heldout=("Give me a tally of the objects {file} holds", "The list in {file} consists of how many objects?"),
-)
-JSON_SUM = Wording(
-    train=(
-        "What is the (sum|total) of (all|the|) {column} (values|) in {file}?",
-        "(Add up|Sum|Sum up) (the|all) {column} (values|) (in|of|from) {file}",
-        "(Compute|Calculate|Find) the total {column} (in|of) {file}",
-        "What is the total {column} in {file}?",
-        "~total {column} {file}",
-        "(Open|Read) {file} and add up the {column}",
-    ),
-    heldout=("What does {column} come to over all objects of {file}?", "Tally {column} across {file}"),
-)
+_SAID = wordings("converting")
+TO_JSON = _SAID["to_json"]
+TO_CSV = _SAID["to_csv"]
+JSON_COUNT = _SAID["json_count"]
+JSON_SUM = _SAID["json_sum"]
 
 
 def csv_to_json(draw: Draw) -> Job:
@@ -155,6 +107,6 @@ def _json_rows(path: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]
 
 FAMILIES = (
     Family("csv_to_json", "CSV as JSON", csv_to_json, weight=0.8),
-    Family("json_to_csv", "JSON as CSV", json_to_csv, weight=0.8),
+    Family("json_to_csv", "JSON as CSV", json_to_csv),
     Family("json_figure", "a count or a sum over JSON", json_figure, answers=True),
 )

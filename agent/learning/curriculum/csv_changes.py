@@ -12,94 +12,15 @@ from agent.learning.curriculum.checks import every, file_is, file_lines, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.tables import Cell, Table, category_of, csv_text, numbers_of, table
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-CELL = Wording(
-    train=(
-        "What is the {column} of {name} in {file}?",
-        "(Find|Look up|Get|Tell me|Give me) the {column} of {name} (in|from) {file}",
-        "In {file}, what is the {column} of {name}?",
-        "(Open|Read|Check) {file} and (tell me|give me) the {column} of {name}",
-        "What {column} does {name} have in {file}?",
-        "{file}: {column} of {name}?",
-        "~{name} {column} {file}",
-        "I need the {column} of {name}. (It is in|See|Look in) {file}",
-        "Which {column} is listed for {name} in {file}?",
-    ),
-    heldout=(
-        "According to the row of {name} in {file}, what is the {column}?",
-        "State what {file} has under {column} for {name}",
-    ),
-)
-SELECT = Wording(
-    train=(
-        "(Which|What) {label}s in {file} have (a|the|) {column} {test}?",
-        "(List|Name|Give me|Show me|Find) (all|the|) {label}s (in|from|of) {file} (with|that have) (a|) {column} {test}",
-        "In {file}, which {label}s have a {column} {test}?",
-        "(Open|Read|Check) {file} and (list|name) the {label}s with {column} {test}",
-        "{file}: which {label}s have {column} {test}?",
-        "~{label}s with {column} {test} in {file}",
-        "Whose {column} is {test} in {file}? (List|Name) the {label}s",
-    ),
-    heldout=(
-        "Enumerate every {label} of {file} where {column} is {test}",
-        "Going by {file}, for what {label}s is the {column} {test}?",
-    ),
-)
-TOTALS = Wording(
-    train=(
-        "What is the total {column} (per|for each|by|of each) {category} in {file}?",
-        "(Compute|Calculate|Work out|Give me|Show me|Add up) the total {column} (per|for each|by) {category} (in|of|from) {file}",
-        "(Group|Sum up) {file} by {category} and (show|tell me|give me) the total {column} (of each|)",
-        "How much {column} (does each|is there per) {category} (have|) in {file}?",
-        "{file}: total {column} by {category}?",
-        "~{column} per {category} in {file}",
-        "Per {category}, what is the sum of {column} in {file}?",
-    ),
-    heldout=(
-        "Break {file} down by {category} and give the summed {column} of each",
-        "For every {category} of {file} I want to see what {column} comes to",
-    ),
-)
-FILTER = Wording(
-    train=(
-        "(Write|Save|Copy|Put) (the|all|only the) rows of {file} (with|where) {test} (to|into|in) {target}",
-        "Filter {file} (to|by|for) {test} and (save|write) (the result|the rows|it) (to|as|in) {target}",
-        "(Create|Make) {target} with (only|) the rows of {file} (where|with) {test}",
-        "(Take|Get) the rows (with|where) {test} from {file} and (save|write) them (to|in|as) {target}",
-        "From {file}, keep (only|) rows where {test} and save them as {target}",
-        "~filter {file} {test} -> {target}",
-        "I need a file {target} with all rows of {file} where {test}",
-    ),
-    heldout=(
-        "Of {file}, nothing but rows where {test} should end up in {target}",
-        "Extract to {target} whatever rows of {file} have {test}",
-    ),
-)
-ORDER = Wording(
-    train=(
-        "Sort {file} by {column} {way} and (save|write) (it|the result) (to|as|in) {target}",
-        "(Order|Sort) the rows of {file} by {column} {way}, (result in|save as|write to) {target}",
-        "(Write|Save) the rows of {file} to {target}, (sorted|ordered) by {column} {way}",
-        "(Create|Make) {target} from {file}, sorted by {column} {way}",
-        "I want {file} sorted by {column} {way} in {target}",
-        "~sort {file} by {column} {way} > {target}",
-    ),
-    heldout=(
-        "Rank the rows of {file} on {column} {way}; the outcome belongs in {target}",
-        "Let {target} be {file} rearranged by {column} {way}",
-    ),
-)
-JOIN = Wording(
-    train=(
-        "(Add|Look up) the {column} (from|of) {second} (to|for) (each|every) row of {first} (by|using) {key} and save (it|the result) (as|to|in) {target}",
-        "(Join|Merge|Combine) {first} and {second} (on|by) {key} (and save it|and write the result|) (to|into|as) {target}",
-        "(Join|Merge|Combine) the tables {first} and {second} (on|by) {key}; (write|save) to {target}",
-        "(Create|Make) {target} by joining {first} (with|and) {second} on {key}",
-        "~join {first} {second} on {key} > {target}",
-    ),
-    heldout=("Bring {first} and {second} together through {key} in a table {target}",),
-)
+_SAID = wordings("csv_changes")
+CELL = _SAID["cell"]
+SELECT = _SAID["select"]
+TOTALS = _SAID["totals"]
+FILTER = _SAID["filter"]
+ORDER = _SAID["order"]
+JOIN = _SAID["join"]
 
 
 def csv_cell(draw: Draw) -> Job:
@@ -348,5 +269,5 @@ FAMILIES = (
     Family("csv_totals", "the total of every group", csv_totals, answers=True, weight=0.8),
     Family("csv_filter", "rows that pass a test, in a new file", csv_filter),
     Family("csv_order", "rows in order, in a new file", csv_order, weight=0.8),
-    Family("csv_join", "two CSV files joined", csv_join, weight=0.8),
+    Family("csv_join", "two CSV files joined", csv_join),
 )

@@ -1,4 +1,3 @@
-# ruff: noqa: E501, RUF001
 """Families of everyday requests about a table of sales: what sold best, what came in, which columns, a changed cell."""
 
 from __future__ import annotations
@@ -11,89 +10,15 @@ from agent.learning.curriculum.checks import every, file_is, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.tables import csv_text, table
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-BEST = Wording(
-    train=(
-        "(Which|What) {item} sold (best|most)? (Look at|See|Use|Check) {file}",
-        "(Which|What) {item} (sold|was sold) the {most} in {file}?",
-        "What is the {most} sold {item} in {file}?",
-        "(Find|Tell me|Name) the best-selling {item} in {file}",
-        "(Which|What) {item} has the highest (total|summed|overall) {quantity} in {file}?",
-        "According to {file}, (which|what) {item} sold (best|most)?",
-        "What was the best seller in {file}?",
-        "{file}: (which|what) {item} sold (best|most)?",
-        "~best selling {item} {file}?",
-        "Of which {item} did we sell the most? See {file}",
-        "(Which|What) {item} is the most popular in {file}?",
-    ),
-    heldout=(
-        "Name the top seller among the {item}s of {file}",
-        "Judging by {file}, what do people buy the most?",
-        "In {file}, which {item} went over the counter most often, by {quantity}?",
-    ),
-)
-REVENUE = Wording(
-    train=(
-        "(Add up|Sum|Sum up) {quantity} (times|x|×|*) {price} in {file}",
-        "What is the total (revenue|turnover|income) in {file}?",
-        "(Calculate|Compute|Work out) the total (revenue|turnover) (from|of|in) {file}",
-        "How much money (came in|did we make|was made) (according to|in) {file}?",
-        "What is the sum of {quantity} (times|x|×|*) {price} in {file}?",
-        "(Calculate|Compute) the sum of {quantity} (times|multiplied by) {price} (over all rows|for all rows|) (of|in) {file}",
-        "~total revenue {file}",
-        "What did we earn in total? (See|Use|Look at) {file}",
-        "Multiply {quantity} by {price} in {file} and add it all up",
-    ),
-    heldout=(
-        "Going by {file}, what were the takings? I mean {quantity} by {price}, all rows",
-        "What does the turnover of {file} come to?",
-    ),
-)
-HEADER = Wording(
-    train=(
-        "(Which|What) columns (does|has|are in|are there in) {file} (have|)?",
-        "(List|Name|Show me|Tell me|Give me) the (columns|column names) (of|in) {file}",
-        "What are the (columns|column names|headers) (of|in) {file}?",
-        "(Open|Read) {file} and (list|name) (its|the) columns",
-        "~columns of {file}",
-        "What is the header of {file}?",
-    ),
-    heldout=("Under what headings does {file} keep its data?", "Enumerate the fields of the table {file}"),
-)
-SET = Wording(
-    train=(
-        "(Change|Set|Update) the {column} of {name} (in {file} to {value}|to {value} in {file})",
-        "In {file}, (set|change) the {column} of {name} to {value}",
-        "The {column} of {name} in {file} should be {value}, (change|fix|correct) it",
-        "Update {file}: the {column} of {name} is {value} now",
-        "{name} has a new {column}: {value}. (Change|Update) (it in|) {file}",
-        "(Correct|Fix) the {column} of {name} in {file}, it is {value}",
-    ),
-    heldout=(
-        "Adjust the row of {name} in {file}, {column} becomes {value}",
-        "As of now {name} has {column} {value}; adapt {file}",
-    ),
-)
-ADD_ROW = Wording(
-    train=(
-        "Add (a|the) (row|line|record) {row} to {file}",
-        "(Append|Add) {row} (as a new row|) to {file}",
-        "Put a new row (at the end of|into) {file}: {row}",
-        "{file} needs (another|a new|one more) row: {row}",
-        "(Insert|Enter) the record {row} into {file}",
-    ),
-    heldout=("Let the table {file} grow by the record {row}",),
-)
-NEW_COLUMN = Wording(
-    train=(
-        "Add a column {new} to {file} that is {quantity} (times|x|*) {price} (and save (it|the result) as|; save it to) {target}",
-        "(Create|Make|Write) {target}: {file} with (another|an extra|a new) column {new}, which is {quantity} times {price}",
-        "(Compute|Calculate) {quantity} (times|x|*) {price} for each row of {file} as (a column|column) {new} and (save|write) to {target}",
-        "(Write|Save) {file} with a column {new} ({quantity} * {price}) to {target}",
-    ),
-    heldout=("Extend {file} by {new}, the product of {quantity} and {price}, row by row; {target} gets the outcome",),
-)
+_SAID = wordings("csv_everyday")
+BEST = _SAID["best"]
+REVENUE = _SAID["revenue"]
+HEADER = _SAID["header"]
+SET = _SAID["set"]
+ADD_ROW = _SAID["add_row"]
+NEW_COLUMN = _SAID["new_column"]
 
 
 @dataclass(frozen=True)
@@ -306,8 +231,8 @@ def _sales(draw: Draw, most: int = 10) -> Sales:
 
 FAMILIES = (
     Family("csv_best", "what sold best", csv_best, answers=True),
-    Family("csv_product", "quantity times price", csv_product, answers=True, weight=0.9),
-    Family("csv_header", "the names of the columns", csv_header, answers=True, weight=0.7),
-    Family("csv_edit", "another cell, one more row", csv_edit, weight=0.9),
-    Family("csv_new_column", "a computed column", csv_new_column, weight=0.6),
+    Family("csv_product", "quantity times price", csv_product, answers=True, weight=1.2),
+    Family("csv_header", "the names of the columns", csv_header, answers=True, weight=0.9),
+    Family("csv_edit", "another cell, one more row", csv_edit, weight=1.1),
+    Family("csv_new_column", "a computed column", csv_new_column, weight=0.8),
 )

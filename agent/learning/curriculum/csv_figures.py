@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families that compute a figure from a CSV file: sum, mean, extremes, count, group."""
 
 from __future__ import annotations
@@ -8,128 +7,16 @@ from agent.learning.curriculum.checks import says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.tables import Table, category_of, numbers_of, table
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import Wording, wordings
 
-SUM = Wording(
-    train=(
-        "What is the (sum|total) of (the|all|) {column} (column|values|) in {file}?",
-        "(Compute|Calculate|Work out|Determine|Get|Find) the (sum|total) of (the {column} column|{column}) (in|from) {file}",
-        "(Add up|Sum|Sum up|Total) (the {column} column|all {column} values|the {column}) (in|of|from) {file}",
-        "What is the total {column} in {file}?",
-        "How much is the {column} in {file} (altogether|in total|in all|all together)?",
-        "(Open|Read|Take|Look at) {file} and (add up|sum) the {column}",
-        "{file}: (total|sum) of {column}?",
-        "~sum of {column} in {file}",
-        "~total {column} {file}?",
-        "What do the {column} values in {file} add up to?",
-        "I need the total of the column {column}, (the file is|see|use) {file}",
-        "Tell me the (overall|total) {column} (in|of) {file}",
-    ),
-    heldout=(
-        "If you put all the {column} figures of {file} together, what do you get?",
-        "(Tally|Total up) {column} across {file}",
-        "What does the {column} column of {file} come to?",
-        "Give the grand total for {column}, going by {file}",
-    ),
-)
-MEAN = Wording(
-    train=(
-        "What is the (average|mean) (of the|of|) {column} (column|) in {file}?",
-        "(Compute|Calculate|Work out|Determine|Get|Find) the (average|mean) (of the {column} column|of {column}|{column}) (in|from) {file}",
-        "What's the average {column} in {file}?",
-        "(Open|Read|Take|Look at) {file} and (compute|calculate|tell me) the (average|mean) {column}",
-        "{file}: (average|mean) {column}?",
-        "~average {column} in {file}",
-        "How high is the {column} in {file} on average?",
-        "On average, what is the {column} in {file}?",
-        "Tell me the (mean|average) of the column {column} (in|of) {file}",
-        "I need the average {column}, (the file is|see|use) {file}",
-    ),
-    heldout=(
-        "Taking {file} as a whole, what is a typical {column}? I mean the (arithmetic mean|average)",
-        "Average out the {column} (figures|numbers) of {file}",
-        "What would the mean {column} be, going by {file}?",
-    ),
-)
-EXTREME = Wording(
-    train=(
-        "(Which|What) {label} has the {most} {column} in {file}?",
-        "(Find|Tell me|Get|Name|Give me) the {label} with the {most} {column} (in|from) {file}",
-        "In {file}, which {label} has the {most} {column}?",
-        "(Open|Read|Look at|Check) {file} and (tell me|find) the {label} with the {most} {column}",
-        "{file}: {label} with the {most} {column}?",
-        "~{most} {column} in {file}, which {label}?",
-        "(Look at|See) {file}. Which {label} has the {most} {column}?",
-        "I want to know (which|what) {label} has the {most} {column}. (Use|See) {file}",
-        "Whose {column} is the {most} in {file}? (Give|Name) the {label}",
-    ),
-    heldout=(
-        "Going by {file}, the {most} {column} belongs to which {label}?",
-        "Single out the {label} whose {column} is the {most}; the data are in {file}",
-        "Rank {file} by {column}: which {label} has the {most} one?",
-    ),
-)
-COUNT = Wording(
-    train=(
-        "How many (rows|entries|records|lines) (in|of) {file} have {column} {value}?",
-        "(Count|Tell me the number of) (the|) (rows|entries|records) (in|of) {file} (where|in which) {column} is {value}",
-        "How many (rows|entries) (with|where the) {column} {value} are (in|there in) {file}?",
-        "In {file}, how many (rows|entries|records) have the {column} {value}?",
-        "How often is the {column} {value} in {file}?",
-        "{file}: how many with {column} {value}?",
-        "~count {column} = {value} in {file}",
-        "(Open|Read|Take|Look at) {file} and count the (rows|entries) with {column} {value}",
-        "What is the number of (rows|entries) in {file} where {column} equals {value}?",
-    ),
-    heldout=(
-        "Going by {file}, how frequent are (rows|records) whose {column} reads {value}?",
-        "Give me the (count|tally) of {value} under {column} in {file}",
-        "{value} as {column}: how many times does {file} have that?",
-    ),
-)
-ROWS = Wording(
-    train=(
-        "How many (rows|records|entries) (does|has|are in|are there in) {file} (have|)?",
-        "(Count|Tell me) (the|how many) (rows|records|entries|data rows) (are|) in {file}, without the header",
-        "How many {label}s are (listed|) in {file}?",
-        "How many data rows (does|has) {file} (have|)?",
-        "~number of records in {file}?",
-        "What is the number of entries in {file}?",
-    ),
-    heldout=("How long is the table in {file}, leaving out its header?", "Give me the tally of records in {file}"),
-)
-GROUP = Wording(
-    train=(
-        "Which {category} has the {most} total {column} in {file}?",
-        "(Find|Tell me|Work out|Determine) (which|what) {category} has the {most} total {column} (in|from) {file}",
-        "In {file}, which {category} has the {most} {column} in total?",
-        "(Add up|Sum) the {column} (by|per|for each) {category} in {file}. Which {category} is {most}?",
-        "(Group|Total) {file} by {category} and (tell me|say) which one has the {most} {column}",
-        "{file}: {category} with the {most} total {column}?",
-        "~{category} with {most} summed {column} in {file}?",
-        "Per {category}, (add up|sum) the {column} of {file}. Which is the {most}?",
-    ),
-    heldout=(
-        "Break {file} down by {category}: where is the summed {column} the {most}?",
-        "After totalling {column} for every {category} of {file}, who comes out {most}?",
-    ),
-)
-PER_GROUP = Wording(
-    train=(
-        "What is the total {column} of {category} {value} in {file}?",
-        "(Compute|Calculate|Add up|Sum|Find|Get) the {column} (of|for) (all rows with|the) {category} {value} in {file}",
-        "How much {column} (does|has) the {category} {value} (have|) in {file} in total?",
-        "In {file}, what is the total {column} where {category} is {value}?",
-        "(Sum|Add up) the {column} of {file}, only for {category} {value}",
-        "{file}: total {column} for {category} {value}?",
-        "~{value} total {column} in {file}",
-        "What does the {column} (for|of) {category} {value} add up to in {file}?",
-    ),
-    heldout=(
-        "Restricting {file} to {category} {value}, what does {column} come to?",
-        "Grand total of {column} for {category} {value}, going by {file}?",
-    ),
-)
+_SAID = wordings("csv_figures")
+SUM = _SAID["sum"]
+MEAN = _SAID["mean"]
+EXTREME = _SAID["extreme"]
+COUNT = _SAID["count"]
+ROWS = _SAID["rows"]
+GROUP = _SAID["group"]
+PER_GROUP = _SAID["per_group"]
 MOST = {"max": ("highest", "largest", "biggest", "greatest", "highest"), "min": ("lowest", "smallest", "lowest")}
 
 

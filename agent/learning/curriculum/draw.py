@@ -175,8 +175,13 @@ class Draw:
         )
         if kind == 2:
             asked, answer = goal, self.value()
+        return self.outcome(asked, answer, tool)
+
+    def outcome(self, asked: str, answer: str, step: str = "") -> str:
+        """What memory holds of an earlier session's end."""
         check = self.any(("no check", "check passed"))
-        return f"{OUTCOME}{asked}\nEnding: finished ({check})\nAnswer: {answer}\nSteps that worked: {tool}"
+        ending = f"{OUTCOME}{asked}\nEnding: finished ({check})\nAnswer: {answer}"
+        return f"{ending}\nSteps that worked: {step}" if step else ending
 
     def clutter(self, taken: Sequence[str], most: int = 3) -> dict[str, str]:
         """Small files that have nothing to do with the goal."""

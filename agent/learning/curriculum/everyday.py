@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families of everyday requests: small scripts, folders, lines marked as things to do."""
 
 from __future__ import annotations
@@ -9,47 +8,13 @@ from agent.learning.curriculum.checks import file_is, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-SCRIPT = Wording(
-    train=(
-        "(Write|Create|Make) a (Python|) script {file} that prints {text}",
-        "(Write|Create|Make) a Python (script|program) (called|named) {file} that prints {text} and run it",
-        "(Write|Create) {file}, a (Python|) program that prints {text}",
-        "I need a Python (script|program) {file} (printing|which prints) {text}",
-        "(Create|Make) {file} so that running it prints {text}",
-    ),
-    heldout=("Develop a tiny program {file} whose output is {text}", "Code up {file}; its output should be {text}"),
-)
-FOLDER = Wording(
-    train=(
-        "(Create|Make) (a|the) (folder|directory) (called|named|) {folder}",
-        "(Create|Make) a (new|) (folder|directory) {folder}",
-        "I need a (folder|directory) {folder}",
-        "~mkdir {folder}",
-        "Add a (folder|directory) (named|called) {folder}",
-    ),
-    heldout=("Set up a directory by the name of {folder}", "There ought to be a folder {folder}"),
-)
-INTO = Wording(
-    train=(
-        "(Create|Make) a (folder|directory) {folder} and (write|put|save) {text} (to|into|in) {file} (in it|inside|there)",
-        "(Write|Put|Save) {text} (to|into|in) {file} (in|inside) (a|the) (new|) (folder|directory) {folder}",
-        "In the folder {folder}, (create|make) {file} with {text}",
-    ),
-    heldout=("Within a directory {folder}, let {file} consist of {text}",),
-)
-MARKS = Wording(
-    train=(
-        "(Which|What) lines (contain|have|mention) {word} (in the files|)?",
-        "(Find|Show me|List) (all|the|all the) {word} (comments|lines|notes|items) (in the files|in my files|here|)",
-        "Where (do I have|are|is) {word} in the files?",
-        "(Search|Look through) (the|all) files for {word} and (list|show me) the lines",
-        "~grep {word}",
-        "(Search|Look) for {word} (everywhere|in all files)",
-    ),
-    heldout=("Gather every {word} that is left in these files", "Where else does it say {word}? Give me the lines"),
-)
+_SAID = wordings("everyday")
+SCRIPT = _SAID["script"]
+FOLDER = _SAID["folder"]
+INTO = _SAID["into"]
+MARKS = _SAID["marks"]
 
 
 def small_script(draw: Draw) -> Job:
@@ -138,6 +103,6 @@ def marked_lines(draw: Draw) -> Job:
 
 FAMILIES = (
     Family("small_script", "a script that prints a text", small_script, weight=0.6),
-    Family("folders", "a new folder, a file in it", folders, weight=0.5),
+    Family("folders", "a new folder, a file in it", folders, weight=0.8),
     Family("marked_lines", "lines with TODO and the like", marked_lines, chains=False, weight=0.7),
 )

@@ -7,46 +7,11 @@ from agent.learning.curriculum import names
 from agent.learning.curriculum.checks import says, unable
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-RECALL = Wording(
-    train=(
-        "What is the {key} of {whose}?",
-        "What's the {key} of {whose}?",
-        "Do you (remember|know) the {key} of {whose}?",
-        "(What|Which) {key} did I (tell you|give you|mention) for {whose}?",
-        "I told you the {key} of {whose}. What (is|was) it?",
-        "(Tell me|Give me|Recall) the {key} of {whose}",
-        "You noted the {key} of {whose}, (what is it|tell me)?",
-        "~{key} of {whose}?",
-        "(Look in|Check) your memory: what is the {key} of {whose}?",
-        "What do you (remember|know) about the {key} of {whose}?",
-    ),
-    heldout=(
-        "Cast your mind back: {whose}, what {key} was that?",
-        "We spoke about {whose} before. The {key}, please",
-        "Earlier you learned the {key} of {whose}; (state|repeat) it",
-    ),
-)
-REMEMBER = Wording(
-    train=(
-        "Remember that {fact}",
-        "(Note|Keep in mind|Don't forget|Memorise) that {fact}",
-        "(Remember|Note|Memorise|Save) (this|the following|for later): {fact}",
-        "(Remember|Note) for next time: {fact}",
-        "Make a note that {fact}",
-        "{fact}, (remember that|keep that in mind|please note that)",
-        "For later: {fact}. (Remember it|Note that)",
-        "I want you to remember that {fact}",
-        "~remember: {fact}",
-        "Put into your memory that {fact}",
-    ),
-    heldout=(
-        "Commit this to memory: {fact}",
-        "File away for the future that {fact}",
-        "Should I ask again one day: {fact}",
-    ),
-)
+_SAID = wordings("facts")
+RECALL = _SAID["recall"]
+REMEMBER = _SAID["remember"]
 KEYS = (
     "wifi password", "door code", "phone number", "email", "account number", "birthday", "address", "opening time", "locker number",
     "customer number", "room number", "contact person", "license plate", "membership number", "favourite colour", "deadline",

@@ -10,37 +10,11 @@ from agent.learning.curriculum.acting import read, write
 from agent.learning.curriculum.checks import file_lines, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-LABEL = Wording(
-    train=(
-        "Is the {what} in {file} {labels}?",
-        "(Classify|Label|Categorise) the {what} in {file} as {labels}",
-        "(Read|Open|Look at) {file} and (say|tell me|decide) (whether|if) (the {what}|it) is {labels}",
-        "Which (label|of these) fits the {what} in {file}: {labels}?",
-        "What is the {kind} of the {what} in {file}? (Choose|Pick|Answer with) {labels}",
-        "(Determine|Find out|Tell me) the {kind} of {file}: {labels}",
-        "{file}: {labels}?",
-        "~{labels}? {file}",
-        "Would you call the {what} in {file} {labels}?",
-        "(Judge|Assess) {file}. Is it {labels}?",
-    ),
-    heldout=(
-        "Into which drawer does {file} belong: {labels}?",
-        "Having read {file}, would you put it down as {labels}?",
-        "Assign the {what} of {file} to one of {labels}",
-    ),
-)
-LABEL_LINES = Wording(
-    train=(
-        "(Label|Classify) (each line|every line|the lines) of {file} as {labels} and write the labels to {target}, one per line",
-        "For (each|every) line of {file} write {labels} to {target}",
-        "{file} has one {what} per line. (Write|Save) the {kind} of each ({labels}) to {target}",
-        "(Create|Make) {target} with one label ({labels}) for each line of {file}",
-        "(Decide|Say) for each {what} in {file} whether it is {labels} and save that in {target}, line by line",
-    ),
-    heldout=("Tag the lines of {file} with {labels}; the tags, one a line, go to {target}",),
-)
+_SAID = wordings("labelling")
+LABEL = _SAID["label"]
+LABEL_LINES = _SAID["label_lines"]
 GOOD = (
     "I love this {p}.", "The {p} works great.", "Excellent quality, I am very happy with the {p}.", "Best {p} I ever bought.",
     "Fantastic service and a wonderful {p}.", "Highly recommended, the {p} is perfect.", "What a delightful {p}, we use it every day.",
@@ -249,5 +223,5 @@ def _either(draw: Draw, labels: Sequence[str]) -> str:
 
 FAMILIES = (
     Family("label_text", "the sentiment, intent or topic of a text", label_text, answers=True, weight=1.4),
-    Family("label_lines", "a label for every line", label_lines, weight=0.6),
+    Family("label_lines", "a label for every line", label_lines),
 )

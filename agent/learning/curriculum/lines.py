@@ -10,110 +10,17 @@ from agent.learning.curriculum.checks import every, file_is, file_lines, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import log_lines, remark
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-COUNT = Wording(
-    train=(
-        "How many {unit} (does|has|are in|are there in) {file} (have|contain|)?",
-        "(Count|Tell me the number of|Give me the number of) (the|) {unit} (in|of) {file}",
-        "What is the number of {unit} in {file}?",
-        "(Open|Read|Take|Look at) {file} and (count|tell me how many) (the|) {unit} (it has|)",
-        "{file}: how many {unit}?",
-        "~number of {unit} in {file}",
-        "~count {unit} {file}",
-        "How many {unit} is {file}?",
-        "How many {unit} long is {file}?",
-    ),
-    heldout=(
-        "Give me a tally of the {unit} of {file}",
-        "In terms of {unit}, how big is {file}?",
-        "{file} consists of how many {unit}?",
-    ),
-)
-MATCHES = Wording(
-    train=(
-        "How (often|many times) (does|is) {word} (appear|occur|used|mentioned) in {file}?",
-        "(Count|Tell me|Find out) how (often|many times) {word} (appears|occurs|is) in {file}",
-        "(Count|Tell me the number of) (the occurrences of|) {word} in {file}",
-        "How many times (do you find|is there) {word} in {file}?",
-        "{file}: how often {word}?",
-        "~count {word} in {file}",
-        "What is the number of {word} in {file}?",
-    ),
-    heldout=("With what frequency does {word} come up in {file}?", "Tally {word} in {file}"),
-)
-LINES_WITH = Wording(
-    train=(
-        "How many lines (of|in) {file} (contain|have|mention|with) {word}?",
-        "(Count|Tell me the number of) (the|) lines (with|that contain|containing) {word} in {file}",
-        "How many {word} lines (are in|does) {file} (have|)?",
-        "In {file}, how many lines (contain|have) {word}?",
-        "~lines with {word} in {file}?",
-    ),
-    heldout=("On how many lines of {file} does one meet {word}?", "Tally the lines of {file} in which {word} shows up"),
-)
-REPLACE = Wording(
-    train=(
-        "Replace {old} (with|by) {new} in {file}",
-        "(Change|Turn) (every|all|each|) {old} (in|of) {file} (to|into) {new}",
-        "In {file}, replace (all|every|) {old} (with|by) {new}",
-        "(Substitute|Write|Put) {new} for (every|each|all|) {old} in {file}",
-        "{file} says {old}, (it should say|change it to|make it) {new}",
-        "Everywhere in {file}, {old} should be {new}. (Change|Fix) it",
-        "(Open|Edit) {file} and replace {old} (with|by) {new}",
-        "~replace {old} -> {new} in {file}",
-        "Swap {old} for {new} in {file}",
-        "Rename {old} to {new} (everywhere|) in {file}",
-    ),
-    heldout=("Wherever {file} has {old}, I want {new} (instead|)", "Exchange {old} against {new} throughout {file}"),
-)
-SORT = Wording(
-    train=(
-        "Sort (the lines of|) {file} (alphabetically|) {way} {out}",
-        "(Put|Bring) the lines of {file} (in|into) alphabetical order {way} {out}",
-        "Sort {file} {way} {out}",
-        "(Order|Arrange) the lines of {file} alphabetically {way} {out}",
-        "I want the lines of {file} sorted {way} {out}",
-        "~sort {file} {way} {out}",
-    ),
-    heldout=("Alphabetise {file} {way} {out}", "Get {file} into lexical order, line by line {way} {out}"),
-)
-DEDUPE = Wording(
-    train=(
-        "Remove (the|all|) (duplicate|repeated|double) lines (from|in) {file} {out}",
-        "(De-duplicate|Dedupe|Deduplicate) {file} {out}",
-        "(Delete|Drop) the duplicates in {file} {out}",
-        "Keep each line of {file} only once {out}",
-        "{file} has duplicate lines, remove them {out}",
-        "Make the lines of {file} unique {out}",
-    ),
-    heldout=(
-        "Weed out the repetitions in {file} {out}",
-        "No line of {file} should stand there twice; clean it up {out}",
-    ),
-)
-MERGE = Wording(
-    train=(
-        "(Merge|Combine|Join|Concatenate) {files} into {target}",
-        "Put {files} together (in|into) (one file|one file called|) {target}",
-        "(Write|Copy) the content of {files} into {target}",
-        "Make {target} out of {files}",
-        "(Create|Make) {target} (from|with the content of) {files}, in this order",
-        "~cat {files} > {target}",
-    ),
-    heldout=("Fuse {files} to a single file by the name of {target}", "String {files} together as {target}"),
-)
-PICK = Wording(
-    train=(
-        "What is {which} line (of|in) {file}?",
-        "(Show me|Give me|Tell me|Print|Read) {which} line (of|in|from) {file}",
-        "What does {which} line of {file} say?",
-        "(Open|Read) {file} and (give me|tell me) {which} line",
-        "~{which} line of {file}",
-        "{file}: what's {which} line?",
-    ),
-    heldout=("Quote {which} line of {file}", "{which} line of {file}, how does it go?"),
-)
+_SAID = wordings("lines")
+COUNT = _SAID["count"]
+MATCHES = _SAID["matches"]
+LINES_WITH = _SAID["lines_with"]
+REPLACE = _SAID["replace"]
+SORT = _SAID["sort"]
+DEDUPE = _SAID["dedupe"]
+MERGE = _SAID["merge"]
+PICK = _SAID["pick"]
 
 
 def count_units(draw: Draw) -> Job:

@@ -11,82 +11,13 @@ from agent.learning.curriculum.acting import read, reading
 from agent.learning.curriculum.checks import says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-FACT = Wording(
-    train=(
-        "What is the {key} (in|according to|given in|listed in) {file}?",
-        "What's the {key} in {file}?",
-        "(Find|Look up|Get|Read|Tell me|Give me|Show me|Report) the {key} (in|from) {file}",
-        "(Open|Read|Look into|Check) {file} and (tell me|give me|report|say) the {key}",
-        "{file}: what is the {key}?",
-        "Which {key} (is given|is mentioned|stands|is noted) in {file}?",
-        "What does {file} (say about|give as|list as|say is) the {key}?",
-        "According to {file}, what is the {key}?",
-        "I (can't|don't) remember the {key}. (It is in|It should be in|Look in) {file}",
-        "~{key} in {file}?",
-        "~{file} {key}",
-        "Use {file} to answer: what is the {key}?",
-        "Is the {key} in {file}? (What is it|Which one is it|Tell me)?",
-        "(Answer with|Return) the {key} that (is written|stands) in {file}",
-    ),
-    heldout=(
-        "(Consult|Go through) {file}. What did they put down as the {key}?",
-        "Somewhere in {file} there is a {key}; which is it?",
-        "Dig the {key} out of {file}",
-        "The {key}, as recorded in {file}?",
-        "(Quote|State) the {key} you (see|find) in {file}",
-        "Based on {file}, could I have the {key}?",
-    ),
-)
-VAGUE = Wording(
-    train=(
-        "What is the {key}? It (is|should be) (in|somewhere in) {file}",
-        "What is the {key} in {file}?",
-        "(Find|Look up|Get|Tell me|Give me) the {key} (in|from) {file}",
-        "{file} (has|holds|contains) the {key}, (what is it|tell me it)?",
-        "Which {key} does {file} (give|mention|have)?",
-        "(Open|Read|Check) {file} and (tell me|report) the {key}",
-    ),
-    heldout=(
-        "There is a {key} in {file}. (Quote|State) it",
-        "What did they put down as the {key} in {file}?",
-        "Go through {file} and dig out the {key}",
-    ),
-)
-WHO = Wording(
-    train=(
-        "What is {name}'s {key} (in|according to|from) {file}?",
-        "(Find|Look up|Get|Give me|Tell me) the {key} of {name} (in|from) {file}",
-        "(Find|Look up|Get) {name}'s {key}. It is in {file}",
-        "(Read|Open|Check) {file} and (give me|tell me) {name}'s {key}",
-        "I need the {key} of {name}, (see|look in|check) {file}",
-        "What {key} does {name} have in {file}?",
-        "~{name} {key} in {file}?",
-        "Which {key} is listed for {name} in {file}?",
-    ),
-    heldout=(
-        "(Consult|Go through) {file}: under which {key} is {name} on record?",
-        "State the {key} belonging to {name}, as {file} has it",
-        "{name} is in {file}. I am after the {key}",
-    ),
-)
-LOGGED = Wording(
-    train=(
-        "What is the (first|earliest) {level} in {file}?",
-        "(Find|Show me|Tell me|Give me|Report) the (first|earliest) {level} (message|line|entry|) (in|from) {file}",
-        "Which {level} (comes|occurs|appears|is logged) first in {file}?",
-        "(Open|Read|Look at|Check) {file} and (tell me|report|copy) the first {level}",
-        "What went wrong first according to {file}? (Look for|I mean the first) {level}",
-        "~first {level} in {file}?",
-        "When did the first {level} in {file} happen and what was it?",
-    ),
-    heldout=(
-        "Scan {file} for the line where {level} shows up for the first time",
-        "Of all the {level} entries of {file}, which one is at the top?",
-        "Quote the opening {level} of {file}",
-    ),
-)
+_SAID = wordings("lookup")
+FACT = _SAID["fact"]
+VAGUE = _SAID["vague"]
+WHO = _SAID["who"]
+LOGGED = _SAID["logged"]
 THINGS = (
     "door code", "wifi password", "meeting room", "contact person", "phone number", "deadline", "budget", "start date",
     "order number", "invoice number", "tracking number", "locker number", "project name", "team lead", "delivery date",

@@ -11,106 +11,22 @@ from agent.learning.curriculum.acting import compute, read, script
 from agent.learning.curriculum.checks import every, file_is, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import Wording, wordings
 from agent.types import JSON
 
+_SAID = wordings("numbers")
 NUMBERS = {
-    "sum": Wording(
-        train=(
-            "What is the (sum|total) of the numbers in {file}?",
-            "(Add up|Sum|Sum up) (the|all|all the) numbers (in|of) {file}",
-            "(Calculate|Compute) the (sum|total) of {file}",
-            "What do the numbers in {file} add up to?",
-            "~sum of numbers in {file}",
-            "What is the total in {file}?",
-        ),
-        heldout=("Tally the figures of {file}", "What does everything in {file} come to?"),
-    ),
-    "mean": Wording(
-        train=(
-            "What is the (average|mean) of the numbers in {file}?",
-            "(Calculate|Compute|Find) the (average|mean) of (the numbers in|) {file}",
-            "What is the average in {file}?",
-            "~average of {file}",
-        ),
-        heldout=("Average out the figures of {file}",),
-    ),
-    "max": Wording(
-        train=(
-            "What is the (largest|biggest|highest|greatest) number in {file}?",
-            "(Find|Tell me|Give me) the (largest|biggest|highest) (number|value) (in|of) {file}",
-            "Which number in {file} is the (largest|biggest|highest)?",
-            "What is the maximum of {file}?",
-            "~max of {file}",
-        ),
-        heldout=("Which figure of {file} tops all others?", "What is the record value in {file}? I mean the top one"),
-    ),
-    "min": Wording(
-        train=(
-            "What is the (smallest|lowest) number in {file}?",
-            "(Find|Tell me|Give me) the (smallest|lowest) (number|value) (in|of) {file}",
-            "Which number in {file} is the (smallest|lowest)?",
-            "What is the minimum of {file}?",
-            "~min of {file}",
-        ),
-        heldout=("Which figure of {file} is below all others?",),
-    ),
-    "count": Wording(
-        train=(
-            "How many numbers are (in|there in) {file}?",
-            "(Count|Tell me) (the|how many) numbers (in|are in) {file}",
-            "~how many numbers in {file}",
-        ),
-        heldout=("{file} consists of how many figures?",),
-    ),
+    "sum": _SAID["numbers_sum"],
+    "mean": _SAID["numbers_mean"],
+    "max": _SAID["numbers_max"],
+    "min": _SAID["numbers_min"],
+    "count": _SAID["numbers_count"],
 }
-SORTED = Wording(
-    train=(
-        "Sort the numbers in {file} {way} and (save|write) (them|the result) (to|in) {target}",
-        "(Write|Save) the numbers of {file} (sorted|in order) {way} (to|in) {target}",
-        "(Order|Sort) {file} numerically {way} into {target}",
-    ),
-    heldout=("Bring the figures of {file} in order {way}; {target} gets the outcome",),
-)
-SEQUENCE = Wording(
-    train=(
-        "What are {what}?",
-        "(List|Give me|Show me|Tell me|Print) {what}",
-        "(Compute|Calculate) {what}",
-        "I need {what}",
-        "~{what}",
-    ),
-    heldout=("Produce {what}", "Might I see {what}?"),
-)
-SEQUENCE_FILE = Wording(
-    train=(
-        "(Write|Save|Put) {what} (to|into|in) {file}, one per line",
-        "(Create|Make) (a file|) {file} with {what}, one per line",
-        "(Write|Save) {what} (to|in) {file}, each on its own line",
-        "(Compute|Calculate) {what} and (write|save) them (to|in) {file}, one per line",
-        "~{what} > {file}, one per line",
-        "(Write|Save) {what} (to|in) {file}",
-    ),
-    heldout=("{file} should list {what}, a line for each", "Produce {what} as lines of {file}"),
-)
-YES_NO = Wording(
-    train=(
-        "Is {n} (a prime number|prime)?",
-        "(Check|Tell me|Find out) (if|whether) {n} is (prime|a prime number)",
-        "~{n} prime?",
-    ),
-    heldout=("Would you call {n} a prime?", "{n}: prime or not?"),
-)
-FACTORIAL = Wording(
-    train=(
-        "What is the factorial of {n}?",
-        "(Compute|Calculate) the factorial of {n}",
-        "(Compute|Calculate|What is) {n}!",
-        "~factorial of {n}",
-        "How much is {n} factorial?",
-    ),
-    heldout=("Multiply all whole numbers up to {n}; the product?",),
-)
+SORTED = _SAID["sorted"]
+SEQUENCE = _SAID["sequence"]
+SEQUENCE_FILE = _SAID["sequence_file"]
+YES_NO = _SAID["yes_no"]
+FACTORIAL = _SAID["factorial"]
 
 
 def numbers_file(draw: Draw) -> Job:
@@ -270,36 +186,17 @@ def number_facts(draw: Draw) -> Job:
 
 CLOCK: tuple[tuple[Wording, tuple[str, ...], str], ...] = (
     (
-        Wording(
-            (
-                "What (date|day) is (it|) today?",
-                "What is today's date?",
-                "(Tell|Give) me the date of today",
-                "~today's date?",
-                "Which date do we have today?",
-            ),
-            ("Today is what date?", "State the current date"),
-        ),
+        _SAID["clock_date"],
         ("from datetime import date", "print(date.today())"),
         r"\d{4}-\d{2}-\d{2}",
     ),
     (
-        Wording(
-            ("What time is it (now|)?", "What is the (current|) time?", "(Tell|Give) me the time", "~time now?"),
-            ("How late is it?", "State the current time"),
-        ),
+        _SAID["clock_time"],
         ("from datetime import datetime", "print(datetime.now().strftime('%H:%M'))"),
         r"\d{1,2}:\d{2}",
     ),
     (
-        Wording(
-            (
-                "(Which|What) (version of Python|Python version) (is this|do you use|is installed|runs here)?",
-                "(Tell|Give) me the Python version",
-                "~python version?",
-            ),
-            ("State the release of Python in use",),
-        ),
+        _SAID["clock_version"],
         ("import sys", "print(sys.version.split()[0])"),
         r"3\.\d+",
     ),

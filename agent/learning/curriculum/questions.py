@@ -9,33 +9,11 @@ from agent.learning.curriculum.checks import says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Family, Job
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-PROSE = Wording(
-    train=(
-        "{question}? (Look in|See|Read|Check|It is in) {file}",
-        "{question}? (The answer is|That is|It stands) in {file}",
-        "According to {file}, {question}?",
-        "(Read|Open|Look at) {file}: {question}?",
-        "~{file}: {question}?",
-        "(Look in|See|Use) {file} and (tell me|answer|say): {question}?",
-        "{question}, according to {file}?",
-        "I (want|need) to know: {question}? (See|Use) {file}",
-    ),
-    heldout=(
-        "Going by what {file} says, {question}?",
-        "{file} should tell you this: {question}?",
-        "{question}? I believe {file} has it",
-    ),
-)
-PLAIN = Wording(
-    train=(
-        "{question}?",
-        "{question}? (It is|It must be|Look) in the (file|notes|text)",
-        "(Tell me|Find out): {question}?",
-    ),
-    heldout=("{question}? The file should say", "Somewhere in the text: {question}?"),
-)
+_SAID = wordings("questions")
+PROSE = _SAID["prose"]
+PLAIN = _SAID["plain"]
 FACTS: tuple[tuple[str, str, str], ...] = (
     ("The {product} is repaired on {day} at {time}.", "when is the {product} repaired", "{day} at {time}"),
     ("{name} has the key to the {word} room.", "who has the key to the {word} room", "{name}"),

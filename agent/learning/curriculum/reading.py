@@ -13,65 +13,13 @@ from agent.learning.curriculum.checks import every, says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-EXTRACT = Wording(
-    train=(
-        "(Extract|Get|Collect|Find) all {things} (from|in) {file} and (save|write) them (as a JSON list to|as JSON in|as a JSON list in|to) {target}",
-        "(Write|Save|Put) (all|the) {things} (of|from|in) {file} (to|into) {target} as (a JSON list|JSON)",
-        "(Create|Make) {target} with (all|the) {things} (from|in) {file} as a JSON list",
-        "(Pull|Take) (all|the) {things} out of {file} into {target} as JSON",
-        "I need the {things} of {file} as a JSON list in {target}",
-        "~{things} of {file} -> {target}",
-    ),
-    heldout=("Harvest the {things} that {file} holds; a JSON list by the name of {target} should hold them",),
-)
-EXTRACT_SAY = Wording(
-    train=(
-        "(Which|What) {things} are (in|mentioned in|given in) {file}?",
-        "(Extract|List|Find|Give me|Show me) (all|the|all the) {things} (in|from|of) {file}",
-        "(Read|Open|Look at) {file} and (list|give me) (all|the) {things}",
-        "What are the {things} in {file}?",
-        "{file}: (which|all) {things}?",
-        "~{things} in {file}",
-    ),
-    heldout=("Enumerate the {things} one comes across in {file}", "I am after every one of the {things} in {file}"),
-)
-FIELDS = Wording(
-    train=(
-        "(Extract|Get|Take) {fields} from {file} and (save|write) (them|it) as JSON (to|in) {target}",
-        "(Read|Open) {file} and (write|save) {fields} (as JSON to|as a JSON object in) {target}",
-        "(Create|Make) {target} (a JSON object|) with {fields} (from|of) {file}",
-        "(Put|Write|Save) {fields} of {file} (into|in|to) {target} as JSON",
-        "From {file}, (extract|take) {fields} as JSON into {target}",
-        "~{file}: {fields} -> {target} (json)",
-    ),
-    heldout=("{target} is to hold a JSON object with {fields}, as {file} has them",),
-)
-ABOUT = Wording(
-    train=(
-        "(Read|Open|Look at) {file} and tell me what it is about",
-        "(Read|Open) {file} in the workspace and tell me what it is about",
-        "What is {file} about?",
-        "(Summarise|Summarize|Sum up) {file}",
-        "(Summarise|Summarize) {file} in (one sentence|a sentence|a few words)",
-        "Give me a (short|brief|) summary of {file}",
-        "(Write|Make) a (short|brief|) summary of {file}",
-        "What (does|is in) {file} (say|), in short?",
-        "Tell me (briefly|in one sentence) what {file} (says|is about)",
-        "~summary of {file}",
-        "~tl;dr {file}",
-        "What topics are in {file}?",
-        "I have no time to read {file}. What (is it about|does it say)?",
-        "Explain what {file} is about",
-    ),
-    heldout=(
-        "Boil {file} down to its main points",
-        "The gist of {file}?",
-        "In a nutshell, what does one learn from {file}?",
-        "Which matters does {file} deal with?",
-    ),
-)
+_SAID = wordings("reading")
+EXTRACT = _SAID["extract"]
+EXTRACT_SAY = _SAID["extract_say"]
+FIELDS = _SAID["fields"]
+ABOUT = _SAID["about"]
 SUBJECTS = (
     ("the coffee machine", "is repaired on {day}"), ("the new price list", "starts in {month}"), ("the staff meeting", "is on {day} at {hour}:00"),
     ("the parking lot", "is closed until {day}"), ("the summer rota", "has to be ready by {day}"), ("the opening hours", "change in {month}"),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families that need no file: arithmetic, dates, units and texts, computed by a line of Python."""
 
 from __future__ import annotations
@@ -12,167 +11,26 @@ from agent.learning.curriculum.acting import compute, script
 from agent.learning.curriculum.checks import says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 from agent.types import JSON
 
-SUMS = Wording(
-    train=(
-        "What is {sum}?", "What's {sum}?", "(Calculate|Compute|Work out|Evaluate) {sum}", "How much is {sum}?", "~{sum}",
-        "~{sum} = ?", "~{sum}?", "Tell me (what|how much) {sum} is", "Give me the result of {sum}", "I need {sum}",
-        "Can you (compute|calculate) {sum}?", "What do I get for {sum}?", "Use Python to (compute|calculate) {sum}",
-    ),
-    heldout=("What does {sum} make?", "The value of {sum}, please", "Crunch {sum}", "Reckon {sum} for me"),
-)  # fmt: skip
-PERCENT = Wording(
-    train=(
-        "What is {p}% of {n}?", "How much is {p}% of {n}?", "(Calculate|Compute|Work out|Find) {p}% of {n}",
-        "What is {p} percent of {n}?", "How much is {p} percent of {n}?", "~{p}% of {n}", "~{p} percent of {n}?",
-        "Take {p}% of {n}", "Tell me (what|how much) {p}% of {n} is", "Give me {p} percent of {n}", "I need {p}% of {n}",
-        "A bill is {n}. (What|How much) is a tip of {p}%?", "{n} is the price and the tax is {p}%. How much is the tax?",
-    ),
-    heldout=("Which number is {p}% of {n}?", "Out of {n}, {p} percent would be how much?", "If I take {p} percent from {n}, how big is that part?"),
-)  # fmt: skip
-PRICE = Wording(
-    train=(
-        "A {thing} costs {n}. (What|How much) does it cost with {p}% off?",
-        "What is {n} minus {p}%?",
-        "What is {n} reduced by {p}%?",
-        "(Calculate|Compute) {n} with a discount of {p}%",
-        "The price is {n}, the discount {p}%. What (is left to pay|do I pay)?",
-        "How much is {n} after a {p}% discount?",
-    ),
-    heldout=(
-        "With {p} percent knocked off, what becomes of a price of {n}?",
-        "A {thing} at {n} goes down by {p}%. New price?",
-    ),
-)
-STORY = Wording(
-    train=(
-        "I buy {a} {thing}s at {n} each. How much is that (in total|altogether|)?",
-        "How much do {a} {thing}s cost if one costs {n}?",
-        "One {thing} costs {n}. What do {a} (of them|{thing}s) cost?",
-        "(Calculate|Compute) the price of {a} {thing}s at {n} each",
-        "{a} {thing}s at {n} each, what is the total?",
-        "If a {thing} is {n}, how much are {a}?",
-    ),
-    heldout=(
-        "Someone orders {a} {thing}s for {n} apiece; what do they owe?",
-        "{n} per {thing}, {a} of these: the bill?",
-    ),
-)
-SHARE = Wording(
-    train=(
-        "{n} is (split|shared|divided) (equally|) (between|among) {a} people. How much does each (get|pay)?",
-        "(Split|Divide) {n} (between|among) {a} people",
-        "If {a} people share {n}, how much (does each get|is that each)?",
-        "A bill of {n} is split {a} ways. How much does each pay?",
-        "How much is {n} divided by {a}?",
-    ),
-    heldout=(
-        "{a} friends go halves on {n}, so to say. What is one share?",
-        "What is one part of {n} when there are {a} equal ones?",
-    ),
-)
-MEAN = Wording(
-    train=(
-        "What is the (average|mean) of {list}?",
-        "(Calculate|Compute|Find) the (average|mean) of {list}",
-        "~average of {list}",
-        "~mean {list}",
-        "Tell me the (average|mean) of (the numbers|) {list}",
-    ),
-    heldout=("Average {list} out", "Which number is the arithmetic mean of {list}?"),
-)
-TOTAL = Wording(
-    train=(
-        "What is the sum of {list}?",
-        "Add (up|) {list}",
-        "(Calculate|Compute|Find) the (sum|total) of {list}",
-        "~sum of {list}",
-        "Tell me the total of {list}",
-        "What do {list} add up to?",
-    ),
-    heldout=("Put {list} together, what is the total?", "Tally {list}"),
-)
-DAYS = Wording(
-    train=(
-        "How many days (are|lie) (between|there between) {a} and {b}?",
-        "(Count|Compute|Calculate) the days (between {a} and {b}|from {a} to {b})",
-        "How many days is it from {a} (to|until) {b}?",
-        "~days between {a} and {b}",
-        "What is the number of days from {a} to {b}?",
-        "How long is it from {a} to {b} in days?",
-    ),
-    heldout=("By how many days do {a} and {b} differ?", "Starting on {a}, how many days later is {b}?"),
-)
-LATER = Wording(
-    train=(
-        "(What|Which) date is {n} days after {a}?",
-        "What is {a} plus {n} days?",
-        "(Compute|Calculate|Find) the date {n} days after {a}",
-        "~{a} + {n} days",
-        "What date will it be {n} days after {a}?",
-        "A task starts on {a} and takes {n} days. When does it end?",
-    ),
-    heldout=("Moving on {n} days from {a}, where do we land?", "Give the date one reaches {n} days past {a}"),
-)
-WEEKDAY = Wording(
-    train=(
-        "(What|Which) day of the week (is|was) {a}?",
-        "What weekday (is|was) {a}?",
-        "On (which|what) (day of the week|weekday) (is|was|does) {a} (fall|)?",
-        "~weekday of {a}",
-        "(Find out|Tell me) the (weekday|day of the week) of {a}",
-        "Is {a} a Monday, a Tuesday or what?",
-    ),
-    heldout=("Name the day of the week that goes with {a}", "What sort of weekday would {a} be?"),
-)
-UNITS = Wording(
-    train=(
-        "(Convert|Change|Turn) {n} {a} (to|into) {b}", "What is {n} {a} in {b}?", "How many {b} are {n} {a}?", "How much is {n} {a} in {b}?",
-        "~{n} {a} in {b}", "~{n} {a} to {b}", "Express {n} {a} in {b}", "(Tell|Give) me {n} {a} in {b}", "I have {n} {a}, how many {b} is that?",
-    ),
-    heldout=("Were one to measure {n} {a} in {b}, what would it be?", "{n} {a} correspond to what in {b}?", "Restate {n} {a} as {b}"),
-)  # fmt: skip
+_SAID = wordings("reckoning")
+SUMS = _SAID["sums"]
+PERCENT = _SAID["percent"]
+PRICE = _SAID["price"]
+STORY = _SAID["story"]
+SHARE = _SAID["share"]
+MEAN = _SAID["mean"]
+TOTAL = _SAID["total"]
+DAYS = _SAID["days"]
+LATER = _SAID["later"]
+WEEKDAY = _SAID["weekday"]
+UNITS = _SAID["units"]
 TEXT = {
-    "reverse": Wording(
-        train=(
-            "(Reverse|Turn around) (the word|the text|) {text}",
-            "What is {text} (backwards|spelled backwards|reversed)?",
-            "Write {text} backwards",
-            "~{text} reversed",
-            "Spell {text} backwards",
-        ),
-        heldout=("Give me {text} back to front", "How does {text} read from right to left?"),
-    ),
-    "upper": Wording(
-        train=(
-            "(Write|Put|Convert) {text} (in|to|into) (upper case|capitals|uppercase|capital letters)",
-            "Make {text} uppercase",
-            "~{text} in capitals",
-            "What is {text} in upper case?",
-        ),
-        heldout=("Shout {text}, all caps", "Capitalise every letter of {text}"),
-    ),
-    "length": Wording(
-        train=(
-            "How many (letters|characters) (does|has|are in) {text} (have|)?",
-            "(Count|Tell me) the (letters|characters) (of|in) {text}",
-            "How long is (the word|) {text}?",
-            "~length of {text}",
-        ),
-        heldout=("Out of how many letters is {text} made?", "Letter count of {text}?"),
-    ),
-    "letter": Wording(
-        train=(
-            "How many times (does|is) the letter {letter} (appear|) in {text}?",
-            "How often is {letter} in {text}?",
-            "Count the letter {letter} in {text}",
-            "How many {letter} are in {text}?",
-            "~number of {letter} in {text}",
-        ),
-        heldout=("The letter {letter}: how often does {text} use it?",),
-    ),
+    "reverse": _SAID["text_reverse"],
+    "upper": _SAID["text_upper"],
+    "length": _SAID["text_length"],
+    "letter": _SAID["text_letter"],
 }
 FACTORS: tuple[tuple[str, str, str, Callable[[float], float]], ...] = (
     ("km", "miles", "{} / 1.609344", lambda x: x / 1.609344),
@@ -326,7 +184,7 @@ def _run(goal: str, code: str, why: str, value: object, check: Mapping[str, JSON
 
 FAMILIES = (
     Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.8),
-    Family("dates", "days between dates, later dates, weekdays", dates, answers=True),
+    Family("dates", "days between dates, later dates, weekdays", dates, answers=True, weight=1.2),
     Family("units", "a quantity in another unit", units, answers=True, weight=0.9),
-    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=0.7),
+    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True),
 )

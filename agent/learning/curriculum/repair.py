@@ -11,22 +11,10 @@ from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import FACT, THINGS, remark
 from agent.learning.curriculum.tables import csv_text, numbers_of, table
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-FIX = Wording(
-    train=(
-        "(Fix|Repair|Correct) {file} so that {test} passes",
-        "{test} fails. (Fix|Repair|Correct) {file}",
-        "The test {test} (fails|does not pass), (fix|repair) the (bug|error|mistake) in {file}",
-        "There is a bug in {file}. Find it and fix it; {test} must pass",
-        "(Find|Look for) the (bug|mistake) in {file} and (fix|correct) it until {test} passes",
-        "Make {test} pass by (fixing|correcting) {file}",
-        "~fix {file}, run {test}",
-        "{file} is broken, (please|) fix it. The test is {test}",
-        "Debug {file}: {test} should (pass|run without an error)",
-    ),
-    heldout=("Something is off with {file}; get {test} to succeed", "Put {file} right. {test} is how we judge it"),
-)
+_SAID = wordings("repair")
+FIX = _SAID["fix"]
 BUGS: tuple[tuple[str, str, str, str, str], ...] = (
     ("add", "a, b", "    return a - b", "    return a + b", "{f}(2, 3) == 5"),
     ("total", "numbers", "    return sum(numbers) + 1", "    return sum(numbers)", "{f}([1, 2, 3]) == 6"),
@@ -240,7 +228,7 @@ def _misspelt(draw: Draw, path: str) -> str:
 
 
 FAMILIES = (
-    Family("fix_script", "a script that fails its test", fix_script, weight=1.2),
+    Family("fix_script", "a script that fails its test", fix_script, weight=1.6),
     Family("bad_cells", "numbers among cells that are none", bad_cells, weight=0.9),
     Family("wrong_name", "a file name that is not quite right", wrong_name),
     Family("wrong_column", "a column name that is not quite right", wrong_column, weight=0.8),

@@ -8,99 +8,15 @@ from agent.learning.curriculum.checks import says, unable
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import SENTENCES, THINGS, remark
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-WHICH = Wording(
-    train=(
-        "Which file (mentions|contains|talks about|has|refers to) {what}?",
-        "(Find|Tell me|Name|Look for|Search for) the file that (mentions|contains|talks about) {what}",
-        "In which file (is|does) {what} (mentioned|appear|occur|stand)?",
-        "Where (is|do you find) {what} (mentioned|written)? (Name|Give me) the file",
-        "(Search|Look through|Go through) (all|the) files for {what} (and tell me which one has it|and name the file)",
-        "I need the (name of the|) file (with|that mentions) {what}",
-        "What file (has|mentions) {what} (in it|)?",
-        "~which file has {what}",
-        "~file that mentions {what}?",
-        "(Somewhere|In some file) {what} is (mentioned|written). Which file (is it|was that)?",
-        "(One|Some) file (here|in this folder) (mentions|contains) {what}. (Find it|Which one is it)?",
-    ),
-    heldout=(
-        "There is a reference to {what} in one of these files; (name|identify) it",
-        "{what}: which document brings it up?",
-        "Track down the file in which somebody wrote about {what}",
-        "Under what file name would I come across {what}?",
-    ),
-)
-ANYWHERE = Wording(
-    train=(
-        "What is the {key}? (It is|It stands|It must be) (somewhere in|in one of) (the files|these files|this folder)",
-        "(Find|Look up|Search for|Get|Tell me) the {key} (in|among) (these|the|my) files",
-        "What is the {key}? (Search|Look through) the files",
-        "(Somewhere|In one of the files) (the {key} is given|there is the {key}). What is it?",
-        "(Search|Look through|Go through) the (workspace|folder|files) and (tell me|give me) the {key}",
-        "I don't know which file it is in, but what is the {key}?",
-        "~{key}? search the files",
-        "Which {key} (is written|is given|stands) in the files?",
-        "Do my files say what the {key} is?",
-        "What's the {key}?",
-        "Tell me the {key}",
-    ),
-    heldout=(
-        "One of these documents reveals the {key}; (quote|state) it",
-        "Hunt through everything here for the {key}",
-        "The {key} must have been noted in some file. What is it?",
-    ),
-)
-LISTING = Wording(
-    train=(
-        "(Which|What) files are (in|there in|stored in) (the workspace|this folder|the folder|the directory)?",
-        "(List|Show me|Name|Give me|Tell me) (all|the|all the) files (in the workspace|in this folder|here|you have|)",
-        "What is in (the workspace|this folder|the folder|here)?",
-        "What files (do you have|do you see|can you see|are here|exist)?",
-        "(Look into|Look at) (the|this) folder and (tell me|list) what (files are|is) (in it|there)",
-        "~ls",
-        "~list files",
-        "Give me an overview of the files (here|in the workspace)",
-        "Show the content of (the|this) (folder|workspace|directory)",
-    ),
-    heldout=(
-        "Enumerate whatever is stored here",
-        "What have we got in this directory?",
-        "I would like an inventory of the workspace (files|)",
-    ),
-)
-KIND = Wording(
-    train=(
-        "(Which|What) {kind} files are (in|there in) (the workspace|this folder|the folder)?",
-        "(List|Show me|Name|Tell me|Find) (all|the|all the) {kind} files (here|in the workspace|in this folder|)",
-        "Which of the files (are|is a) {kind} (files|file)?",
-        "What {kind} files do we have (here|)?",
-        "~{kind} files?",
-        "Are there {kind} files (here|in this folder)? Which (ones|)?",
-    ),
-    heldout=("Enumerate everything of type {kind}", "I am after the {kind} documents, what are they called?"),
-)
-HOW_MANY = Wording(
-    train=(
-        "How many files are (in|there in) (the workspace|this folder|the folder|the directory)?",
-        "(Count|Tell me the number of) (the|all|) files (in the workspace|in this folder|here)",
-        "What is the number of files (in the workspace|in this folder|here)?",
-        "How many files (do you see|do we have|are there|exist here)?",
-        "~number of files here?",
-    ),
-    heldout=("What does a headcount of the files give?", "Tally the files that are stored here"),
-)
-IS_THERE = Wording(
-    train=(
-        "Is there a file (called|named|) {file} (here|in the workspace|in this folder|)?",
-        "Does (the file|a file called|) {file} exist?",
-        "(Check|Tell me|Find out) (if|whether) {file} (exists|is there|is in the workspace)",
-        "Do we have (a file called|) {file}?",
-        "Can you see {file}?",
-        "~{file} there?",
-    ),
-    heldout=("Would I find {file} among these files?", "Verify that {file} is present"),
-)
+_SAID = wordings("searching")
+WHICH = _SAID["which"]
+ANYWHERE = _SAID["anywhere"]
+LISTING = _SAID["listing"]
+KIND = _SAID["kind"]
+HOW_MANY = _SAID["how_many"]
+IS_THERE = _SAID["is_there"]
 
 
 def which_file(draw: Draw) -> Job:
@@ -212,20 +128,7 @@ def read_out(draw: Draw) -> Job:
     return Job(draw.say(READ_OUT, file=path), files, says(line), play)
 
 
-READ_OUT = Wording(
-    train=(
-        "What (does|is in|does the file) {file} (say|)?",
-        "(Read|Open|Show me|Print|Display) {file}",
-        "(Read|Open|Look into) {file} and (tell me|show me) what (it says|is in it)",
-        "What is (the content of|inside|written in) {file}?",
-        "(Show|Give|Tell) me (the content of|what is in) {file}",
-        "~cat {file}",
-        "~{file}?",
-        "What's in {file}?",
-        "(Read|Quote) {file} (to me|word for word|)",
-    ),
-    heldout=("Recite {file}", "I want to see the text of {file}", "{file}: what did they write in there?"),
-)
+READ_OUT = _SAID["read_out"]
 
 
 def _listing(draw: Draw, files: dict[str, str]) -> Job:

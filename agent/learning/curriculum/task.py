@@ -8,7 +8,7 @@ so that several jobs can be chained into one goal.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.goalfile import GoalRow
@@ -77,8 +77,13 @@ class Task:
     """What memory holds of earlier sessions: of other goals, or no longer true."""
 
 
-def task_of(job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...] = ()) -> Task:
-    """The job as a goal of its own, in a setting that varies: other tools, no memory, memories of other things."""
+def task_of(
+    job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...] = (), others: Sequence[Family] = ()
+) -> Task:
+    """The job as a goal of its own, in a setting that varies: other tools, no memory, memories of other things.
+
+    What memory may hold is of goals of the first of `others`, and of any.
+    """
     goal = Goal(
         text=job.goal,
         check=job.check,
@@ -94,8 +99,22 @@ def task_of(job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...]
         elif kind < 0.28:
             tools = _fewer(draw.rng)
         elif kind < 0.42:
-            earlier = tuple(draw.record(job.goal) for _ in range(draw.rng.randint(1, 4)))
+            earlier = tuple(_earlier(job, draw, others) for _ in range(draw.rng.randint(1, 4)))
     return Task(row, job.play, tools, memory, earlier)
+
+
+def _earlier(job: Job, draw: Draw, others: Sequence[Family]) -> str:
+    """What memory holds of an earlier session: at worst, an answer to what only sounds like the goal."""
+    if not others or draw.chance(0.3):
+        return draw.record(job.goal)
+    family = others[0] if draw.chance(0.5) else draw.any(others)
+    other = family.make(Draw(draw.rng, draw.split, part=True))
+    try:
+        first = next(other.play(other.goal))
+    except StopIteration as done:
+        return draw.outcome(other.goal, str(done.value.answer))
+    said = ", ".join(f"{name}={' '.join(str(value).split())}" for name, value in first.args.items())
+    return draw.outcome(other.goal, draw.value(), f"{first.tool}({said})"[:300])
 
 
 def _fewer(rng: random.Random) -> tuple[str, ...]:

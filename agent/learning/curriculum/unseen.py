@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Families that are never trained on: what is learned from the others has to do for them."""
 
 from __future__ import annotations
@@ -9,39 +8,12 @@ from agent.learning.curriculum.checks import says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-_NONE: tuple[str, ...] = ()
-BIGGEST = Wording(
-    _NONE,
-    (
-        "(Which|What) is the (biggest|largest) file (here|in this folder|in the workspace|)?",
-        "(Find|Name|Tell me) the (biggest|largest) file",
-        "Which file takes up (the most|most) space?",
-        "Which of the files has the most bytes?",
-        "(Name|Tell me) the file with the greatest size",
-    ),
-)
-LONGEST = Wording(
-    _NONE,
-    (
-        "What is the longest {unit} in {file}?",
-        "(Find|Tell me|Give me|Show me) the longest {unit} (in|of|from) {file}",
-        "Which {unit} of {file} has the most (characters|letters)?",
-        "{file}: which {unit} is the longest?",
-        "(Open|Read) {file} and name its longest {unit}",
-    ),
-)
-ONLY_IN = Wording(
-    _NONE,
-    (
-        "Which lines of {first} are not in {second}?",
-        "(List|Name|Find|Show me) the (lines|entries) (of|in) {first} that (are missing in|are not in|do not occur in) {second}",
-        "Compare {first} with {second}: what is only in the first?",
-        "What does {first} have that {second} does not have?",
-        "(Which|What) (items|entries) are in {first} but not in {second}?",
-    ),
-)
+_SAID = wordings("unseen")
+BIGGEST = _SAID["biggest"]
+LONGEST = _SAID["longest"]
+ONLY_IN = _SAID["only_in"]
 
 
 def biggest_file(draw: Draw) -> Job:

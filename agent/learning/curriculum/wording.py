@@ -6,16 +6,19 @@ A template is a text in which `(a|b|c)` stands for one of them (an alternative m
 an imperative. A manner wraps the sentence (politely, tersely, with a word of thanks) or roughens it (no capitals, no
 full stop, typos). Values are never touched: they are what has to be copied.
 
-Training and held-out goals have templates and wrappings of their own.
+Training and held-out goals have templates and wrappings of their own. The templates are in `wordings/`, one TOML file
+for each module of families.
 """
 
 from __future__ import annotations
 
 import random
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Literal
 
 Piece = tuple[str, bool]
@@ -30,12 +33,24 @@ class Wording:
     heldout: Sequence[str]
 
 
+def wordings(module: str) -> dict[str, Wording]:
+    """The kinds of goals of a module of families, by name; a kind that is never trained on has no templates for it."""
+    text = resources.files("agent.learning.curriculum").joinpath(f"wordings/{module}.toml").read_text(encoding="utf-8")
+    return {
+        name: Wording(tuple(kind.get("train", ())), tuple(kind["heldout"]))
+        for name, kind in tomllib.loads(text).items()
+    }
+
+
 ASKING = {
     "train": (
         "Please {}", "Please {}", "Can you {}?", "Could you {}?", "Could you please {}?", "I want you to {}", "I'd like you to {}",
         "Your task: {}", "Task: {}", "Hey, {}", "Hi! Please {}", "Now {}", "I need you to {}", "Help me: {}", "Would you {}?",
         "{}, please", "{} please", "{}, thanks", "{}. Thank you!", "{}. Keep it short.", "{}. Tell me when it is done.",
         "Go ahead and {}", "Let's {}", "You should {}", "Hello, can you {}?", "we need to {}", "{} for me", "{} asap",
+        "Would you mind helping? {}", "Be a dear and {}", "When you have a minute, {}", "I was told to {}. Over to you", "{}, will you?", "Could I ask you to {}?", "{} (it is urgent)", "{} if possible", "Time to {}",
+        "Just {}", "Try to {}", "Quickly {}", "My colleague asked me to {}", "I'm supposed to {}, please do it", "{}, ok?", "Thanks in advance! {}", "Hi there, {}", "{}. I owe you one.", "{} and let me know",
+        "{}. Nothing more.", "Your job is to {}", "Here is what I need: {}", "pls {}", "Would it be ok to {}?", "{}. No rush.", "Right, {}", "First thing today: {}", "Ok, {}",
     ),
     "heldout": (
         "Kindly {}", "Would you be so kind as to {}?", "I would appreciate it if you could {}", "Next up: {}",
@@ -48,6 +63,8 @@ QUESTIONING = {
         "Tell me: {}", "Quick question: {}", "Hi! {}", "Hey, {}", "I'd like to know: {}", "Question: {}", "{} Thanks.",
         "{} Please look it up.", "{} Short answer please.", "{} Just the answer.", "{} Thank you!", "I was wondering: {}",
         "Can you tell me: {}", "{} I need it for a report.", "{} Please check.", "So, {}", "Please answer: {}", "{} It is urgent.",
+        "Any idea? {}", "Hmm, {}", "Do you know this: {}", "I forgot. {}", "{} I am not sure.", "Someone asked me: {}", "{} Can you look?", "{} Let me know.", "Hi there! {}", "A question for you: {}", "{} No explanation needed.",
+        "Could you check this for me? {}", "{} I need to know today.", "I have no clue: {}", "Please find out: {}", "Ok, {}", "{} Reply in a few words.", "For my notes: {}", "Let me ask: {}", "{} We are wondering.",
     ),
     "heldout": (
         "Riddle me this: {}", "One thing I need to find out: {}", "Morning! {}", "{} Cheers.", "{} My manager asks.",
@@ -65,6 +82,16 @@ STATING = {
         "{} please",
         "Task: {}",
         "So: {}",
+        "Ok, {}",
+        "Hi there. {}",
+        "Here goes: {}",
+        "{}. That is all.",
+        "{}. Can you do that?",
+        "Please: {}",
+        "{} (thank you)",
+        "Dear agent, {}",
+        "{} asap",
+        "{}. Over to you.",
     ),
     "heldout": ("Morning! {}", "Next up: {}", "{}. Cheers!", "{}. Much appreciated.", "Say, {}"),
 }

@@ -11,112 +11,16 @@ from agent.learning.curriculum.checks import every, file_is, file_says
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark, written
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
-from agent.learning.curriculum.wording import Wording
+from agent.learning.curriculum.wording import wordings
 
-WRITE = Wording(
-    train=(
-        "(Write|Put|Save|Store) {text} (to|into|in) {file}",
-        "(Write|Put|Save) {text} (to|into|in) (a|the|a new) file (called|named) {file}",
-        "(Create|Make) (a|the) file {file} (with the (content|text)|that (says|contains)|containing) {text}",
-        "(Create|Make) {file} (with|containing) {text}",
-        "(Create|Make) a (new|text|) file (called|named) {file} (and write {text} (into|to) it|with {text} in it)",
-        "{file} should (contain|say|hold) {text}, write it",
-        "I need a file {file} (that says|with the text) {text}",
-        "Write (the text|) {text} and save it (as|to|in) {file}",
-        "(Fill|Overwrite) {file} with {text}",
-        "~{text} > {file}",
-        "~write {text} to {file}",
-        "(Make|Have) {file} say {text}",
-    ),
-    heldout=(
-        "Put together a file by the name of {file} whose only content is {text}",
-        "Jot {text} down in {file}",
-        "Set up {file} so that it reads {text}",
-        "Let {file} consist of {text}",
-    ),
-)
-WRITE_LINES = Wording(
-    train=(
-        "(Write|Put|Save) (these|the following|the) lines (to|into|in) {file}: {text}",
-        "(Create|Make) {file} with (these|the following) lines: {text}",
-        "(Write|Save) the list {text} to {file}, one (item|entry|word) per line",
-        "(Write|Put|List) {text} in {file}, each on (its own|a new|a separate) line",
-        "(Create|Make) a (file|list) {file} with one line (for each of|each for): {text}",
-        "{file} should have {text}, one per line",
-        "~{file}, one per line: {text}",
-    ),
-    heldout=(
-        "Compose {file} out of {text}, a line apiece",
-        "Set {text} down in {file} with a line break after each",
-    ),
-)
-APPEND = Wording(
-    train=(
-        "(Add|Append) {text} to {file}",
-        "(Add|Append) (the line|a line|a line saying|) {text} (at|to) the end of {file}",
-        "(Put|Write) {text} at the (end|bottom) of {file}",
-        "Add a (new|last|) line to {file}: {text}",
-        "{file} (needs|should get) (another|one more) line at the end: {text}",
-        "Append a line with {text} to {file}, (keep|without changing) the rest",
-        "~append {text} to {file}",
-        "Extend {file} (by|with) the line {text}",
-    ),
-    heldout=(
-        "Tack {text} onto {file} (as its last line|)",
-        "Below everything that is in {file}, put {text}",
-    ),
-)
-CHANGE = Wording(
-    train=(
-        "(Change|Set|Update) {key} (in|of) {file} to {value}",
-        "(Set|Change|Update) the {key} to {value} in {file}",
-        "In {file}, (set|change) {key} to {value}",
-        "Make {key} {value} in {file}",
-        "{key} in {file} should be {value}, (change it|fix that|update it)",
-        "(Open|Edit) {file} and (set|change) {key} to {value}",
-        "The {key} in {file} is wrong, it (should|must) be {value}. (Correct|Change|Fix) it",
-        "~{file}: {key} = {value}",
-        "Update {file} so that {key} is {value}",
-    ),
-    heldout=(
-        "From now on {key} has to be {value}; adapt {file}",
-        "Adjust {file}: {key} becomes {value}",
-    ),
-)
-COPY = Wording(
-    train=(
-        "(Copy|Duplicate) {file} to {target}",
-        "Make a copy of {file} (called|named|as) {target}",
-        "(Save|Store) a copy of {file} (as|under the name|in) {target}",
-        "I need a copy of {file} (in|as) {target}",
-        "~cp {file} {target}",
-        "(Back up|Copy the content of) {file} (to|into) {target}",
-    ),
-    heldout=("Clone {file} under the name {target}", "I would like to have {file} twice, the second one as {target}"),
-)
-RENAME = Wording(
-    train=(
-        "(Rename|Move) {file} to {target}",
-        "(Change|Set) the name of {file} to {target}",
-        "{file} should be (called|named) {target}, rename it",
-        "Give {file} the (new|) name {target}",
-        "~mv {file} {target}",
-        "Rename the file {file}, the new name is {target}",
-    ),
-    heldout=("Let {file} be known as {target} from now on", "{file} has the wrong name, {target} is the right one"),
-)
-DELETE = Wording(
-    train=(
-        "(Delete|Remove|Erase) {file}",
-        "(Delete|Remove) the file {file}",
-        "{file} (is not needed any more|is no longer needed|can go), (delete|remove) it",
-        "Get rid of {file}",
-        "~rm {file}",
-        "I don't need {file} (any more|anymore). (Delete|Remove) it",
-        "Throw away {file}",
-    ),
-    heldout=("{file} has served its time, dispose of it", "Make {file} disappear"),
-)
+_SAID = wordings("writing")
+WRITE = _SAID["write"]
+WRITE_LINES = _SAID["write_lines"]
+APPEND = _SAID["append"]
+CHANGE = _SAID["change"]
+COPY = _SAID["copy"]
+RENAME = _SAID["rename"]
+DELETE = _SAID["delete"]
 
 
 def write_given(draw: Draw) -> Job:
