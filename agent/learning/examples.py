@@ -26,6 +26,11 @@ class Example:
     shared: int = 0
     variant: int = 0
 
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens before the first that the model learns: what it was asked, in what setting."""
+        return self.ids[: self.loss.index(True)] if True in self.loss else self.ids
+
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.loss):
             raise ValueError(f"session {self.session}: {len(self.ids)} tokens but {len(self.loss)} loss marks")

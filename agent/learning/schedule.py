@@ -17,17 +17,20 @@ from agent.types import WhetstoneError
 class Source:
     """Examples with a weight of their own in the loss. The first source of a training sets its length.
 
-    Where `rejected` has sessions by goal, a micro-batch is made of pairs: a session, then a rejected one of its goal.
+    Where `rejected` has sessions by prompt, a micro-batch is made of pairs: a session, then a rejected one of the same
+    prompt.
     """
 
     name: str
     examples: Sequence[Example]
     weight: float = 1.0
-    rejected: Mapping[str, Sequence[Example]] = field(default_factory=dict[str, Sequence[Example]])
+    rejected: Mapping[tuple[int, ...], Sequence[Example]] = field(
+        default_factory=dict[tuple[int, ...], Sequence[Example]]
+    )
 
     def everything(self) -> list[Example]:
-        """All examples, the rejected ones of a goal after it."""
-        return [*self.examples, *(example for goal in sorted(self.rejected) for example in self.rejected[goal])]
+        """All examples, the rejected ones after them."""
+        return [*self.examples, *(example for prompt in sorted(self.rejected) for example in self.rejected[prompt])]
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,21 @@ Step = tuple[Turn, ...]
 
 
 def pairs(examples: Sequence[Example], rejected: Sequence[Example]) -> Source:
-    """The sessions that can be paired with a rejected one of the same goal.
+    """The sessions that can be paired with a rejected one of the same prompt: only then is what follows comparable.
 
     Raises WhetstoneError if there are none.
     """
-    by_goal: dict[str, list[Example]] = {}
+    by_prompt: dict[tuple[int, ...], list[Example]] = {}
     for example in filter(input_length, rejected):
-        by_goal.setdefault(example.goal, []).append(example)
-    # A retold session has another prompt than the rejected ones of its goal.
-    chosen = [example for example in examples if example.goal in by_goal and not example.variant]
+        by_prompt.setdefault(example.prompt, []).append(example)
+    chosen = [example for example in examples if example.prompt in by_prompt]
     if not chosen:
         raise WhetstoneError(
-            "no goal has both a session of the dataset and a rejected one: sample several sessions of each goal"
+            "no session of the dataset has the prompt of a rejected one, word for word: sample several sessions of each"
+            " goal, with the same tools and without memory"
         )
-    goals = {example.goal for example in chosen}
-    return Source("task", chosen, rejected={goal: found for goal, found in by_goal.items() if goal in goals})
+    prompts = {example.prompt for example in chosen}
+    return Source("task", chosen, rejected={prompt: found for prompt, found in by_prompt.items() if prompt in prompts})
 
 
 def schedule(sources: Sequence[Source], recipe: Recipe, *, share: bool = True) -> list[Step]:
@@ -117,5 +120,7 @@ def _micro_batches(source: Source, recipe: Recipe, share: bool, wanted: int | No
             return found
 
 
-def _paired(batch: Sequence[Example], rejected: Mapping[str, Sequence[Example]], order: random.Random) -> list[Example]:
-    return [one for example in batch for one in (example, order.choice(rejected[example.goal]))]
+def _paired(
+    batch: Sequence[Example], rejected: Mapping[tuple[int, ...], Sequence[Example]], order: random.Random
+) -> list[Example]:
+    return [one for example in batch for one in (example, order.choice(rejected[example.prompt]))]

@@ -60,7 +60,7 @@ def train(
     """Train an adapter for `base` on `examples` and save it in the folder `out`.
 
     `replay` are sessions of other families, or raw text, whose mean loss is added with `recipe.replay_weight`;
-    `rejected` are what `dpo` and `spin` pair with `examples` of the same goal;
+    `rejected` are what `dpo` and `spin` pair with `examples` of the same prompt;
     `start` is a LoRA of the same base and shape, whose weights are the first ones instead of fresh ones;
     `holdout` decides when to stop and which step's weights are saved, except for pairs, whose loss single sessions do
     not have; `resume` goes on from a checkpoint in `out`, if there is one. `card` goes into the adapter's card beside

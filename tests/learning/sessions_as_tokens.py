@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from agent.learning.examples import Example
 
@@ -31,3 +32,12 @@ def random_examples(
             )
         )  # fmt: skip
     return found
+
+
+def pairs_of_examples(count: int) -> tuple[list[Example], list[Example]]:
+    """Chosen and rejected sessions that begin alike, up to the first token with loss, and go on differently."""
+    chosen, others = random_examples(count), random_examples(count, seed=3)
+    rejected = [
+        replace(other, ids=one.prompt + other.ids[len(one.prompt) :]) for one, other in zip(chosen, others, strict=True)
+    ]
+    return chosen, rejected

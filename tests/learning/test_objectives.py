@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from agent.learning.recipe import Recipe
 from agent.learning.schedule import Source, Turn, pairs
 from agent.learning.trainer import Trained, train
 from agent.types import WhetstoneError
-from tests.learning.sessions_as_tokens import random_examples
+from tests.learning.sessions_as_tokens import pairs_of_examples, random_examples
 from tests.models import build_model
 
 
@@ -153,7 +154,7 @@ def _log_likelihoods(learner: Learner, examples: list[Example]) -> list[float]:
 
 @pytest.mark.parametrize("objective", ["dpo", "spin"])
 def test_preference_pushes_the_chosen_and_the_rejected_apart(base: Base, tmp_path: Path, objective: str) -> None:
-    chosen, rejected = random_examples(6), random_examples(6, seed=3)
+    chosen, rejected = pairs_of_examples(6)
     recipe = _recipe(objective=objective, anchor=0.5, preference=0.1)
     trained = train(base, chosen, recipe, tmp_path / "out", rejected=rejected)
     before = open_learner(base, recipe, steps=1)
@@ -175,7 +176,7 @@ def test_preference_pushes_the_chosen_and_the_rejected_apart(base: Base, tmp_pat
 
 
 def test_dpo_is_anchored(base: Base, tmp_path: Path) -> None:
-    chosen, rejected = random_examples(6), random_examples(6, seed=3)
+    chosen, rejected = pairs_of_examples(6)
     likelihoods = {}
     for anchor in (0.0, 2.0):
         recipe = _recipe(objective="dpo", anchor=anchor)
@@ -184,24 +185,24 @@ def test_dpo_is_anchored(base: Base, tmp_path: Path) -> None:
     assert likelihoods[2.0] > likelihoods[0.0] + 10
 
 
-def test_preference_needs_pairs_of_one_goal(base: Base, tmp_path: Path) -> None:
+def test_preference_needs_pairs_of_one_prompt(base: Base, tmp_path: Path) -> None:
     examples = random_examples(4)
     with pytest.raises(WhetstoneError, match="--rejected"):
         train(base, examples, _recipe(objective="dpo"), tmp_path / "out")
-    others = [Example(e.ids, e.loss, e.session, "", f"another {e.goal}", shared=e.shared) for e in examples]
+    others = [replace(e, ids=(*e.ids[:3], e.ids[3] + 1, *e.ids[4:])) for e in examples]
     with pytest.raises(WhetstoneError, match="sample several"):
         pairs(examples, others)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "adversarial"])
 def test_a_kl_term_that_would_not_be_there_is_refused(base: Base, tmp_path: Path, objective: str) -> None:
-    examples, others = random_examples(4), random_examples(4, seed=3)
+    examples, others = pairs_of_examples(4)
     with pytest.raises(WhetstoneError, match="KL term on replayed sessions only"):
         train(base, examples, _recipe(objective=objective, kl_weight=1.0), tmp_path / "out", rejected=others)
 
 
 def test_pairs_are_not_measured_by_the_loss_of_single_sessions(base: Base, tmp_path: Path) -> None:
-    examples, others = random_examples(6), random_examples(6, seed=3)
+    examples, others = pairs_of_examples(6)
     done = train(base, examples, _recipe(objective="spin"), tmp_path / "out", rejected=others, holdout=examples)
     assert done.best is None
     assert all(point.heldout is None for point in done.points)
