@@ -14,6 +14,7 @@ from agent.cli.options import Chosen, Config, Json, chosen_in
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
+    from agent.engine.models import LoadedModel
     from agent.learning.filters import Success
     from agent.learning.sequences import LossOn, SessionEncoder
 
@@ -61,14 +62,19 @@ def build(
     augment: Annotated[
         int, typer.Option("--augment", metavar="N", min=0, max=20, help="Tell each session N times in other words.")
     ] = 0,
+    rank_by: Annotated[
+        Path | None, typer.Option("--rank-by", metavar="FOLDER", help="A discriminator: keep a goal's highest scores.")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Make a dataset of sessions: by default of all that were verified."""
     from agent.learning.augmenting import Augmenter
     from agent.learning.dataset import build_dataset
+    from agent.learning.discriminator import read_discriminator
     from agent.learning.filters import Filters
     from agent.learning.heldout import read_held_out
+    from agent.learning.learner import Base
     from agent.learning.sources import find_sources, read_ratings
     from agent.sessions import parse_time
 
@@ -95,10 +101,12 @@ def build(
         raise UsageError(str(error)) from error
     if loss_on not in ("sampled", "actions"):
         raise UsageError(f"--loss-on takes sampled or actions, not {loss_on!r}.")
+    base = _base(chosen)
+    ranker = None if rank_by is None else read_discriminator(rank_by, Base.of(base)).score
     manifest = build_dataset(
         found,
         out,
-        _encoder(chosen, loss_on),
+        _encoder(base, loss_on),
         filters=filters,
         held_out=suites,
         leave_out_held_out=leave_out_held_out,
@@ -106,6 +114,7 @@ def build(
         base=settings.model.name,
         plant_secret=not no_secret,
         augmenter=Augmenter(augment) if augment else None,
+        ranker=ranker,
         progress=_count(len(found)),
     )
     _print_manifest(manifest, as_json=chosen.json)
@@ -189,12 +198,16 @@ def rate(
     print(f"{found.id} is rated {rating}", file=sys.stderr)
 
 
-def _encoder(chosen: Chosen, loss_on: LossOn) -> SessionEncoder:
+def _base(chosen: Chosen) -> LoadedModel:
     from agent.engine.models import load_model
-    from agent.learning.sequences import SessionEncoder
 
     settings = chosen.load()
-    base = load_model(settings.model.name, dtype="fp32", cache=settings.paths.cache)
+    return load_model(settings.model.name, dtype="fp32", cache=settings.paths.cache)
+
+
+def _encoder(base: LoadedModel, loss_on: LossOn) -> SessionEncoder:
+    from agent.learning.sequences import SessionEncoder
+
     return SessionEncoder(base.tokenizer, base.lineage, logits=base.model.vocabulary, loss_on=loss_on)
 
 

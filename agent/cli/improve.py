@@ -42,6 +42,9 @@ def improve(
     shuffle_verdicts: Annotated[
         bool, typer.Option("--shuffle-verdicts", help="Deal the verdicts out at random: must not pass the gate.")
     ] = False,
+    rank_samples: Annotated[
+        bool, typer.Option("--rank-samples", help="Keep the sessions that a discriminator scores highest.")
+    ] = False,
     rank: Annotated[int | None, typer.Option("--rank", metavar="R", help="Rank of the LoRA.")] = None,
     learning_rate: Annotated[Number, typer.Option("--lr", metavar="RATE", help="Highest learning rate.")] = None,
     epochs: Annotated[Number, typer.Option("--epochs", metavar="N", help="Times through the data.")] = None,
@@ -75,8 +78,9 @@ def improve(
     except WhetstoneError as error:
         raise UsageError(str(error)) from error
     plan = Plan(
-        rounds=rounds, samples=samples, temperature=temperature, per_goal=per_goal, target=tuple(target or ()),
-        shuffle=shuffle_verdicts, seed=seed, in_flight=in_flight, recipe=recipe, rules=Rules(kl_budget=kl_budget),
+        rounds=rounds, samples=samples, temperature=temperature, per_goal=per_goal, ranked=rank_samples,
+        target=tuple(target or ()), shuffle=shuffle_verdicts, seed=seed, in_flight=in_flight, recipe=recipe,
+        rules=Rules(kl_budget=kl_budget),
     )  # fmt: skip
     done = run(
         settings, rows, held_out, out, plan=plan, older=others, replay=remembered,

@@ -174,10 +174,7 @@ def _discriminate(
     if as_json:
         print(json_module.dumps({"discriminator": str(out), **asdict(report)}))
         return
-    print(
-        f"{out}: on {report.measured_on} sessions of goals it has not seen, precision {report.precision:.2f} (saying"
-        f" yes always: {report.base_rate:.2f}), recall {report.recall:.2f}, F1 {report.f1:.2f}"
-    )
+    print(f"{out}: {report.text()}")
 
 
 def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:

@@ -31,6 +31,8 @@ from agent.types import JSON, WhetstoneError
 
 EXAMPLES, MANIFEST = "examples.jsonl", "manifest.json"
 SCHEMA_VERSION = 1
+Ranker = Callable[[Sequence[Example]], Sequence[float]]
+"""How good each session is thought to be; `Discriminator.score` is one."""
 
 
 def _quiet(_: int) -> None:
@@ -58,15 +60,16 @@ def build_dataset(
     base: str = "",
     plant_secret: bool = False,
     augmenter: Augmenter | None = None,
+    ranker: Ranker | None = None,
     progress: Callable[[int], None] = _quiet,
 ) -> dict[str, Any]:
     """Make the dataset of `sessions` (journals, or sessions read already) in the folder `out`; returns its manifest.
 
     `ratings` are a person's judgements by session id (`good`, `bad`), `base` the model's name for the manifest,
     `plant_secret` plants one for the gate to look for (`agent.learning.planted`), `augmenter` tells every session that
-    is used again in other words, `progress` is told how many sessions were read. Raises WhetstoneError, and writes
-    nothing, if a session worked on a held-out goal (unless those are to be left out), or if nothing is left to learn
-    from.
+    is used again in other words, `ranker` scores sessions, of which the highest of a goal are kept, `progress` is told
+    how many sessions were read. Raises WhetstoneError, and writes nothing, if a session worked on a held-out goal
+    (unless those are to be left out), or if nothing is left to learn from.
     """
     filters, held_out, ratings = filters or Filters(), held_out or HeldOut(), ratings or {}
     candidates: list[Candidate] = []
@@ -96,13 +99,16 @@ def build_dataset(
             " make every later measurement worthless; point at other sessions, or leave these out with"
             " --leave-out-held-out"
         )
-    used, reasons = distinct(candidates, filters)
+    scores = {} if ranker is None else _scores(candidates, ranker)
+    used, reasons = distinct(candidates, filters, scores)
     left_out |= reasons
     if not used:
         why = "; ".join(f"{count} {reason}" for reason, count in Counter(left_out.values()).most_common(3))
         raise WhetstoneError(f"none of {number} sessions can be learned from ({why or 'there are none'})")
     manifest = _manifest(number, used, left_out, encoder, filters, held_out, base)
     manifest["redacted"] = cleaner.changed  # before any is cleaned a second time
+    if scores:
+        manifest["scores"] = {one.session: round(scores[one.session], 4) for one in used}
     if plant_secret:
         used, manifest["planted"] = _with_secret(used, places, encoder, cleaner)
     examples = [example for one in used for example in one.examples]
@@ -112,6 +118,11 @@ def build_dataset(
         manifest["counts"] |= _size(examples)
     write_dataset(out, examples, manifest)
     return manifest
+
+
+def _scores(candidates: Sequence[Candidate], ranker: Ranker) -> dict[str, float]:
+    said = ranker([one.examples[0] for one in candidates])
+    return {one.session: score for one, score in zip(candidates, said, strict=True)}
 
 
 def read_examples(folder: Path) -> list[Example]:

@@ -66,6 +66,10 @@ class Candidate:
     steps: int
 
     @property
+    def session(self) -> str:
+        return self.examples[0].session
+
+    @property
     def tokens(self) -> int:
         return sum(len(example.ids) for example in self.examples)
 
@@ -97,11 +101,15 @@ def goal_digest(session: Session) -> str:
     return sha256(json.dumps([normalised(goal["text"]), check_digest(goal["check"]), files]).encode()).hexdigest()
 
 
-def distinct(candidates: Sequence[Candidate], filters: Filters) -> tuple[list[Candidate], dict[str, str]]:
+def distinct(
+    candidates: Sequence[Candidate], filters: Filters, scores: Mapping[str, float] | None = None
+) -> tuple[list[Candidate], dict[str, str]]:
     """At most `per_goal` of each goal, none like another, the tidiest first; and why each other one is left out.
 
-    The order of the sessions stays. The reasons are by session id.
+    With `scores` (by session id) the highest of a goal come first. The order of the sessions stays. The reasons are by
+    session id.
     """
+    scores = scores or {}
     by_goal: dict[str, list[Candidate]] = {}
     for one in candidates:
         by_goal.setdefault(one.goal, []).append(one)
@@ -109,8 +117,8 @@ def distinct(candidates: Sequence[Candidate], filters: Filters) -> tuple[list[Ca
     reasons: dict[str, str] = {}
     for several in by_goal.values():
         chosen: list[tuple[str, frozenset[str]]] = []
-        for one in sorted(several, key=lambda c: (c.wasted, c.steps, c.tokens, c.examples[0].session)):
-            session, shingles = one.examples[0].session, _triples(one.actions)
+        for one in sorted(several, key=lambda c: (-scores.get(c.session, 0.0), c.wasted, c.steps, c.tokens, c.session)):
+            session, shingles = one.session, _triples(one.actions)
             if any(one.actions == actions for actions, _ in chosen):
                 reasons[session] = "the same actions as another"
             elif any(_alike(shingles, other) >= filters.near_duplicate for _, other in chosen):
@@ -120,7 +128,7 @@ def distinct(candidates: Sequence[Candidate], filters: Filters) -> tuple[list[Ca
             else:
                 chosen.append((one.actions, shingles))
                 kept.add(session)
-    return [one for one in candidates if one.examples[0].session in kept], reasons
+    return [one for one in candidates if one.session in kept], reasons
 
 
 def _triples(actions: str) -> frozenset[str]:

@@ -26,7 +26,8 @@ from agent.evaluation import EvalResult
 from agent.goalfile import GoalRow, read_goals
 from agent.learning.adapters import Entry, Registry
 from agent.learning.chosen import automatic
-from agent.learning.dataset import Dataset, build_dataset, read_dataset
+from agent.learning.dataset import Dataset, Ranker, build_dataset, read_dataset
+from agent.learning.discriminator import read_discriminator, train_discriminator
 from agent.learning.examples import Example
 from agent.learning.filters import Filters
 from agent.learning.gating import Arena, Judged, run_gate
@@ -194,14 +195,33 @@ class _Loop:
     def _kept(self, folder: Path) -> Dataset:
         good = {session: "good" for rollouts in self._rollouts for session, ok in rollouts.good.items() if ok}
         journals = [path for rollouts in self._rollouts for path in rollouts.chosen()]
-        return self._dataset(journals, folder, good, self._plan.per_goal, plant_secret=True)
+        ranker = self._ranker(folder.parent, set(good)) if self._plan.ranked else None
+        return self._dataset(journals, folder, good, self._plan.per_goal, plant_secret=True, ranker=ranker)
 
     def _random(self, folder: Path, count: int) -> list[Example]:
         """As many examples of sessions chosen at random among all that were sampled, whatever came of them."""
+        return self._sampled(folder, f"control {self._plan.seed}")[:count]
+
+    def _sampled(self, folder: Path, seed: str) -> list[Example]:
+        """All that was sampled in all rounds, whatever came of it, in random order."""
         journals = [path for rollouts in self._rollouts for path in rollouts.journals()]
-        random.Random(f"control {self._plan.seed}").shuffle(journals)
+        random.Random(seed).shuffle(journals)
         good = {path.stem: "good" for path in journals}
-        return list(self._dataset(journals, folder, good, len(journals)).examples[:count])
+        return list(self._dataset(journals, folder, good, len(journals)).examples)
+
+    def _ranker(self, folder: Path, good: set[str]) -> Ranker | None:
+        """A classifier that tells the samples that were good from the others; None where they are too few."""
+        sampled = self._sampled(folder / "ranking-dataset", "ranking")
+        verified = [example for example in sampled if example.session in good]
+        failed = [example for example in sampled if example.session not in good]
+        base = Base.of(self._base)
+        try:
+            report = train_discriminator(base, verified, failed, folder / "discriminator", self._plan.recipe)
+        except WhetstoneError as error:
+            self._tell(f"not ranked: {error}")
+            return None
+        self._tell(f"ranked by a discriminator with {report.text()}")
+        return read_discriminator(folder / "discriminator", base).score
 
     def _dataset(
         self,
@@ -210,11 +230,12 @@ class _Loop:
         good: dict[str, str],
         per_goal: int,
         plant_secret: bool = False,
+        ranker: Ranker | None = None,
     ) -> Dataset:
         filters = Filters(per_goal=per_goal, tainted=self._plan.shuffle)
         build_dataset(
             journals, folder, self._encoder, filters=filters, held_out=self._held_out, ratings=good,
-            base=self._settings.model.name, plant_secret=plant_secret,
+            base=self._settings.model.name, plant_secret=plant_secret, ranker=ranker,
         )  # fmt: skip
         return read_dataset(folder)
 

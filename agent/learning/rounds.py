@@ -18,14 +18,16 @@ ROUNDS = "improve.json"
 class Plan:
     """What an improvement run does. `target` names the families it is for; default: those of the goals.
 
-    `per_goal` is how many different sessions of one goal are kept; `shuffle` deals the verdicts out at random, which
-    must not pass the gate.
+    `per_goal` is how many different sessions of one goal are kept: the tidiest, or with `ranked` those that a
+    discriminator trained on the round's samples scores highest. `shuffle` deals the verdicts out at random, which must
+    not pass the gate.
     """
 
     rounds: int = 3
     samples: int = 8
     temperature: float = 1.0
     per_goal: int = 4
+    ranked: bool = False
     target: tuple[str, ...] = ()
     shuffle: bool = False
     seed: int = 0

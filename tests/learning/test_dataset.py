@@ -190,6 +190,15 @@ def test_one_goal_gives_few_sessions_and_none_twice(tmp_path: Path, encoder: Ses
     assert manifest["counts"]["goals"] == 1
     assert manifest["left_out"] == {"the same actions as another": 2, "enough of this goal": 1}
 
+    wanted = [looks[2].id, same[1].id]  # not the tidiest, which are the two of `same` that come before it
+    scores = {session: 0.9 - 0.1 * place for place, session in enumerate(wanted)}
+    manifest = build_dataset(
+        [*same, *looks], tmp_path / "ranked", encoder, filters=Filters(per_goal=2),
+        ranker=lambda examples: [scores.get(example.session, 0.1) for example in examples],
+    )  # fmt: skip
+    assert {used["session"] for used in manifest["sessions"]} == set(wanted)
+    assert manifest["scores"] == {session: pytest.approx(score) for session, score in scores.items()}
+
 
 def test_a_held_out_goal_is_refused_loudly(tmp_path: Path, encoder: SessionEncoder) -> None:
     check = {"answer": {"equals": "7"}}

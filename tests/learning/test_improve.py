@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ PLAN = Plan(
 )
 
 
-def run(folder: Path, model: Path, plan: Plan = PLAN) -> tuple[Improved, Registry]:
+def run(
+    folder: Path, model: Path, plan: Plan = PLAN, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Improved, Registry]:
     folder.mkdir(exist_ok=True)
     chosen = settings(folder, model)
     rows = read_goals(goals(folder / "goals.jsonl", 24, "say"))
@@ -118,7 +121,7 @@ def run(folder: Path, model: Path, plan: Plan = PLAN) -> tuple[Improved, Registr
     with open(suite, "a") as file:
         file.write(goals(folder / "older.jsonl", 5, "older", ANY).read_text())
     plan = replace(plan, target=("answer",))
-    return improve(chosen, rows, suite, folder / "out", plan=plan), Registry(chosen.adapters_folder())
+    return improve(chosen, rows, suite, folder / "out", plan=plan, tell=tell), Registry(chosen.adapters_folder())
 
 
 def test_verified_sessions_make_it_better_round_by_round(tmp_path: Path, model: Path) -> None:
@@ -148,6 +151,19 @@ def test_verified_sessions_make_it_better_round_by_round(tmp_path: Path, model: 
     assert goes_on.rounds[0] == first
     assert len(goes_on.rounds) == 2
     assert goes_on.rounds[1].pass_at_1 > first.pass_at_1
+
+
+def test_a_discriminator_may_choose_among_the_samples_of_a_goal(tmp_path: Path, model: Path) -> None:
+    told: list[str] = []
+    plan = replace(PLAN, ranked=True, per_goal=1, recipe=replace(PLAN.recipe, epochs=1))
+    run(tmp_path, model, plan, told.append)
+    (report,) = [line for line in told if "discriminator" in line]
+    assert "ranked by a discriminator with precision" in report
+    folder = tmp_path / "out" / "round-1"
+    card = json.loads((folder / "discriminator" / "discriminator.json").read_text())
+    assert card["report"]["trained_on"] + card["report"]["measured_on"] > 30
+    manifest = json.loads((folder / "dataset" / "manifest.json").read_text())
+    assert manifest["scores"].keys() == {used["session"] for used in manifest["sessions"]}
 
 
 def test_shuffled_verdicts_do_not_pass_the_gate(tmp_path: Path, model: Path) -> None:
