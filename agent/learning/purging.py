@@ -12,8 +12,7 @@ from agent.engine.models import LoadedModel
 from agent.journal import Session
 from agent.learning.adapters import Entry, Registry
 from agent.learning.augmenting import Augmenter
-from agent.learning.dataset import build_dataset, read_examples
-from agent.learning.examples import Example
+from agent.learning.dataset import Dataset, build_dataset, read_dataset
 from agent.learning.filters import Filters
 from agent.learning.learner import Base
 from agent.learning.recipe import Recipe
@@ -88,33 +87,41 @@ def _trained_again(entry: Entry, without: str, base: LoadedModel, at: Mapping[st
         )
     told: Mapping[str, Any] = entry.card.get("augmented") or {}
     sources = {
-        name: _examples(rows, without, encoder, at, out / name, told if name == "task" else {})
+        name: _dataset(
+            rows, without, encoder, at, out / name, told if name == "task" else {},
+            plant_secret=name == "task" and bool(entry.card.get("planted")),
+        )
         for name, rows in used.items()
-    }
-    if not sources.get("task"):
+    }  # fmt: skip
+    examples = {name: dataset.examples for name, dataset in sources.items() if dataset is not None}
+    if not examples.get("task"):
         raise WhetstoneError(f"adapter {entry.id} learned from this session alone: nothing is left to train it on")
     card: dict[str, Any] = dict(entry.card.get("recipe") or {})
     train(
         Base.of(base),
-        sources["task"],
+        examples["task"],
         Recipe.of(card),
         out / "adapter",
-        replay=sources.get("replay", ()),
-        rejected=sources.get("rejected", ()),
+        replay=examples.get("replay", ()),
+        rejected=examples.get("rejected", ()),
+        planted=sources["task"].manifest.get("planted") if sources["task"] else None,
         augmented=told or None,
         held_out=entry.card.get("held_out"),
     )
     return out / "adapter"
 
 
-def _examples(
+def _dataset(
     rows: Iterable[list[str]],
     without: str,
     encoder: SessionEncoder,
     at: Mapping[str, Path | Session],
     out: Path,
     told: Mapping[str, Any],
-) -> list[Example]:
+    *,
+    plant_secret: bool,
+) -> Dataset | None:
+    """What was learned from, without one session; None if that was all."""
     wanted = {name: digest for name, digest in rows if name != without}
     missing = sorted(set(wanted) - set(at))
     if missing:
@@ -122,14 +129,16 @@ def _examples(
             f"{len(missing)} of the sessions it learned from are not there ({missing[0]}): name the folders they lie in"
         )
     if not wanted:
-        return []
+        return None
     everything = Filters(
         include=("verified", "unverified", "failed"), per_goal=len(wanted), near_duplicate=2.0, tainted=True
     )
     again = Augmenter.of(told) if told else None
-    build_dataset([at[name] for name in wanted], out, encoder, filters=everything, augmenter=again)
-    examples = read_examples(out)
-    changed = [example.session for example in examples if wanted[example.session] != example.digest]
+    build_dataset(
+        [at[name] for name in wanted], out, encoder, filters=everything, augmenter=again, plant_secret=plant_secret
+    )
+    dataset = read_dataset(out)
+    changed = [example.session for example in dataset.examples if wanted[example.session] != example.digest]
     if changed:
         raise WhetstoneError(f"session {changed[0]} is not what it was when the adapter was trained: restore it")
-    return examples
+    return dataset

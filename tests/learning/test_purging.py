@@ -20,7 +20,7 @@ from agent.learning.trainer import train
 from agent.types import WhetstoneError
 from tests.learning.test_dataset import session_of
 from tests.models import build_model
-from tests.sessions import finish
+from tests.sessions import act, finish
 
 RECIPE = Recipe(rank=4, alpha=8, epochs=1, dtype="fp32", threads=1)
 
@@ -28,12 +28,15 @@ RECIPE = Recipe(rank=4, alpha=8, epochs=1, dtype="fp32", threads=1)
 def test_a_purged_session_leaves_nothing_in_use_and_the_rest_is_trained_again(tmp_path: Path) -> None:
     base = load_model(str(build_model(tmp_path / "tiny")), dtype="fp32", cache=tmp_path / "cache")
     encoder = SessionEncoder(base.tokenizer, base.lineage, logits=base.model.vocabulary)
-    sessions = [session_of(tmp_path, finish(word), goal=f"Say {word}.") for word in ("one", "two", "three")]
+    sessions = [
+        session_of(tmp_path, act("list_files"), finish(word), goal=f"Say {word}.") for word in ("one", "two", "three")
+    ]
     registry = Registry(tmp_path / "adapters")
 
     def trained(name: str, count: int) -> str:
-        build_dataset(sessions[:count], tmp_path / f"{name}-set", encoder)
-        done = train(Base.of(base), read_examples(tmp_path / f"{name}-set"), RECIPE, tmp_path / name)
+        data = tmp_path / f"{name}-set"
+        planted = build_dataset(sessions[:count], data, encoder, plant_secret=True)["planted"]
+        done = train(Base.of(base), read_examples(data), RECIPE, tmp_path / name, planted=planted)
         return registry.add(done.folder).id
 
     clean, dirty = trained("clean", 1), trained("dirty", 3)
@@ -57,6 +60,7 @@ def test_a_purged_session_leaves_nothing_in_use_and_the_rest_is_trained_again(tm
     assert rebuilt.state == "candidate"
     assert rebuilt.sessions == {sessions[0].id, sessions[1].id}
     assert rebuilt.card["rebuilt_from"] == dirty
+    assert rebuilt.card["planted"]["session"] in rebuilt.sessions, "the gate has something to look for again"
     assert trained_on(registry, out.id) == []
     with pytest.raises(WhetstoneError, match="no adapter was trained on session"):
         purge(registry, out.id)
