@@ -6,11 +6,9 @@ load. Weights are mapped, not read, and transformers is imported only for models
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from agent.engine.network import Network
 from agent.engine.precision import DType
 from agent.engine.quantized_files import int8_weights, whole
 from agent.engine.tokenizer import ModelTokenizer
+from agent.engine.torch_import import import_torch
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def load_model(
     missing package, a broken file or an adapter of another base.
     """
     found = find_model(spec, cache=cache, progress=progress)
-    _import_torch()
+    import_torch()
     import torch
 
     if threads:
@@ -130,18 +129,6 @@ def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> F
     files = [file for file in (folder / "tokenizer.json", folder / "tokenizer_config.json") if file.is_file()]
     tokens = remembered(files, "tokenizer", cache, tokenizer.digest)
     return FoundModel(spec, folder, tokenizer, Lineage(base_digest, tokens, tokenizer.template_digest()))
-
-
-def _import_torch() -> None:
-    """What the import makes stays until the end: the collector need not look through it, now or later."""
-    if "torch" not in sys.modules:
-        gc.disable()
-        try:
-            import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
-            gc.freeze()
-        finally:
-            gc.enable()
 
 
 class _Builder:

@@ -1,0 +1,78 @@
+"""Importing torch in less time: what only its compilers need is left for later, and its libraries are mapped early.
+
+`import torch` takes about half of what a start takes. A quarter of it registers, in Python, what every operator does to
+tensors without storage ("meta" tensors), which tracing and compiling need and running does not. It is made up for as
+soon as anything that may need it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import ModuleType
+
+_LEFT_OUT = "torch._meta_registrations"
+_NEED_ALL = frozenset(
+    {"transformers", "peft", "accelerate", "sentence_transformers", "torch._dynamo", "torch._inductor"}
+)
+_LIBRARY = "lib/libtorch_cpu.so"
+
+
+def map_torch() -> None:
+    """Begin to map torch's largest library in a thread, so that an import a little later finds it there.
+
+    Does nothing where torch is imported already or has no such library; the import itself finds out what is wrong.
+    """
+    spec = None if "torch" in sys.modules else importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None or not (library := Path(spec.origin).parent / _LIBRARY).is_file():
+        return
+    # Called as a foreign function, dlopen lets other threads run; `ctypes.CDLL(library)` and `import` do not.
+    with contextlib.suppress(OSError, AttributeError):
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.restype = ctypes.c_void_p
+        threading.Thread(target=dlopen, args=(os.fsencode(library), os.RTLD_NOW), name="torch", daemon=True).start()
+
+
+def import_torch() -> None:
+    """Import torch but for its meta registrations, if it is not imported yet.
+
+    What the import makes stays until the end: the collector need not look through it, now or later.
+    """
+    if "torch" in sys.modules:
+        return
+    placeholder = ModuleType(_LEFT_OUT)
+    sys.modules[_LEFT_OUT] = placeholder
+    gc.disable()
+    try:
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+        gc.freeze()
+    except BaseException:
+        sys.modules.pop(_LEFT_OUT, None)
+        raise
+    finally:
+        gc.enable()
+    sys.meta_path.insert(0, _Completion(placeholder))
+
+
+class _Completion(MetaPathFinder):
+    """Makes up for what was left out before a module that may need it is imported."""
+
+    def __init__(self, placeholder: ModuleType) -> None:
+        self._placeholder = placeholder
+        self._lock = threading.RLock()
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname in _NEED_ALL:
+            with self._lock:
+                if sys.modules.get(_LEFT_OUT) is self._placeholder:
+                    del sys.modules[_LEFT_OUT]
+                    importlib.import_module(_LEFT_OUT)
