@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.learning.dataset import read_examples
@@ -34,7 +33,7 @@ def logprobs(loaded: LoadedModel, example: Example) -> Tensor:
 
     places = torch.tensor([place - 1 for place, learned in enumerate(example.loss) if learned])
     with torch.inference_mode():
-        row = Row(KVCache(loaded.model.layers), example.ids, wanted=len(example.ids) - int(places[0]))
+        row = Row(loaded.model.new_cache(), example.ids, wanted=len(example.ids) - int(places[0]))
         return loaded.model.forward([row])[places - places[0]].log_softmax(-1)
 
 

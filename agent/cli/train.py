@@ -193,8 +193,6 @@ def _report(trained: Trained, recipe: Recipe, as_json: bool) -> None:
     why = {"done": "", "early": " (held-out loss no longer fell)", "time": " (time was up)"}[trained.stopped]
     heldout = "" if trained.best is None else f", held-out loss {trained.best:.3f}"
     used = f"use it with --{'model' if recipe.method == 'full' else 'adapter'} {trained.folder}"
-    if recipe.method in ("prefix", "prompt"):
-        used = "peft can load it; the runtime here cannot, for it merges what it uses"
     print(f"{trained.folder}: {len(trained.points)} steps{why}{heldout}; {used}")
 
 

@@ -4,7 +4,7 @@ peft checks shapes only, and every model of one size has the same shapes. So an 
 `whetstone.json` beside its weights: the digests of base, tokenizer and chat template it was trained with, and of the
 weights themselves. An adapter without it can be used, with a warning, if it fits.
 
-Plain LoRA is merged here (W + s * B @ A, Hu et al. 2021); every other kind is merged by peft.
+Plain LoRA is merged here (W + s * B @ A, Hu et al. 2021); every other kind that changes weights is merged by peft.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CARD = "whetstone.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING")
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _NOT_PLAIN = (
     "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "lora_bias",
@@ -104,6 +105,11 @@ def is_plain_lora(adapter: Adapter) -> bool:
         and config.get("init_lora_weights", True) in (True, False, "gaussian", "orthogonal", "eva")
         and not any(config.get(name) for name in _NOT_PLAIN)
     )
+
+
+def is_virtual(adapter: Adapter) -> bool:
+    """Whether it is made of virtual tokens before the prompt instead of changing weights (`agent.engine.virtual`)."""
+    return adapter.config.get("peft_type") in VIRTUAL
 
 
 def merge(adapter: Adapter, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from agent.engine.adapter import Adapter, Lineage
 from agent.engine.chat import Chat
 from agent.engine.digests import write_whole
-from agent.engine.kvcache import KVCache, common_prefix
+from agent.engine.kvcache import common_prefix
 from agent.engine.network import Network, Row
 from agent.engine.precision import DType
 from agent.engine.tokenizer import ModelTokenizer
@@ -123,7 +123,7 @@ def _next_tokens(network: Network, actions: Sequence[tuple[list[int], list[int]]
     import torch
 
     found: list[Tensor] = []
-    cache = KVCache(network.layers)
+    cache = network.new_cache()
     for prompt, action in actions:
         ids = [*prompt, *action][-network.context_tokens :][:-1]
         wanted = min(len(action), len(ids))

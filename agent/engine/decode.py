@@ -90,7 +90,7 @@ class Engine:
         self._fast_forward = fast_forward
         self._drafts = drafts
         self._prefill_tokens = prefill_tokens
-        self._caches = CacheStore(network.layers, cache_bytes)
+        self._caches = CacheStore(network.new_cache, cache_bytes)
         self._prefixes = prefixes
 
     def complete(self, request: Request) -> Completion:

@@ -13,7 +13,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.adapter import WEIGHTS, Adapter, Lineage
+from agent.engine.adapter import WEIGHTS, Adapter, Lineage, is_virtual
 from agent.engine.kvcache import KVCache
 from agent.engine.network import Network, Row
 from agent.types import WhetstoneError
@@ -54,6 +54,8 @@ def load_ensemble(folder: Path, lineage: Lineage, load: Callable[[Path], LoadedM
         member = load(place)
         if member.lineage != lineage or member.adapter is None or member.adapter.digest != digest:
             raise WhetstoneError(f"the adapter {place} is not the one the ensemble {folder} was made of: make it again")
+        if is_virtual(member.adapter):
+            raise WhetstoneError(f"the adapter {place} is made of virtual tokens and cannot be one of an ensemble")
         loaded.append(member)
     if len(loaded) < 2:
         raise WhetstoneError(f"the ensemble {folder} has fewer than two adapters: make it again")
@@ -80,6 +82,10 @@ class EnsembleNetwork:
         self.dtype = first.dtype
         self.device = first.device
 
+    def new_cache(self) -> KVCache:
+        """See `Network`."""
+        return KVCache(self.layers)
+
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Log of the mean probabilities, in the shape of the members' logits."""
         import torch
@@ -97,7 +103,7 @@ class _Part(KVCache):
     """A member's layers in the cache of the whole."""
 
     def __init__(self, whole: KVCache, first_layer: int) -> None:
-        self.ids = whole.ids
+        self.ids, self.before = whole.ids, whole.before
         self._whole = whole
         self._first_layer = first_layer
 

@@ -73,18 +73,31 @@ class GenericNetwork:
         import torch
 
         ids = torch.tensor([id for row in rows for id in row.ids], device=self.device)
+        return self._run(rows, input_ids=ids[None]).logits[0].float()
+
+    def new_cache(self) -> KVCache:
+        """See `Network`."""
+        return KVCache(self.layers)
+
+    def read(self, cache: KVCache, embeddings: Tensor) -> None:
+        """See `Reader`."""
+        x = embeddings.to(device=self.device, dtype=self._model.dtype)
+        self._run([Row(cache, [0] * len(x))], inputs_embeds=x[None])
+
+    def _run(self, rows: Sequence[Row], **inputs: Tensor) -> Any:
+        import torch
+
         places = torch.cat([torch.arange(r.start, r.start + r.count, device=self.device) for r in rows])
         keep = wanted_places(rows, self.device)
-        output = self._model(
-            ids[None], position_ids=places[None], use_cache=False, logits_to_keep=keep, whetstone_rows=rows
+        return self._model(
+            **inputs, position_ids=places[None], use_cache=False, logits_to_keep=keep, whetstone_rows=rows
         )
-        return output.logits[0].float()
 
     def _try_out(self) -> None:
         import torch
 
         ids = [(7 * n + 3) % self.vocabulary for n in range(12)]
-        whole, halves = KVCache(self.layers), KVCache(self.layers)
+        whole, halves = self.new_cache(), self.new_cache()
         try:
             with torch.inference_mode():
                 expected = self.forward([Row(whole, ids)])

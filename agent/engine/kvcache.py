@@ -21,23 +21,29 @@ SHARE_TOKENS = 32
 
 
 class KVCache:
-    """Buffers of shape [kv_heads, capacity, head_dim] per layer, for keys and for values; `ids` is what they hold."""
+    """Buffers of shape [kv_heads, capacity, head_dim] per layer, for keys and for values; `ids` is what they hold.
+
+    Before the first id they hold `before` positions that are no tokens (`agent.engine.virtual`), and stay.
+    """
 
     def __init__(self, layers: int) -> None:
         self.ids: list[int] = []
+        self.before = 0
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
     @classmethod
     def of(cls, ids: Sequence[int], pairs: Sequence[tuple[Tensor, Tensor]]) -> KVCache:
-        """A cache that holds `ids`, from keys and values of each layer, [kv_heads, len(ids), head_dim]."""
+        """A cache that holds `ids`, from keys and values of each layer, [kv_heads, before + len(ids), head_dim]."""
         cache = cls(len(pairs))
         cache.ids = list(ids)
+        cache.before = pairs[0][0].shape[1] - len(ids)
         cache._buffers = list(pairs)
         return cache
 
     def held(self, length: int) -> list[tuple[Tensor, Tensor]]:
-        """Views of keys and values of the first `length` positions, by layer; none before anything was written."""
-        return [(pair[0][:, :length], pair[1][:, :length]) for pair in self._buffers if pair is not None]
+        """Views of keys and values up to the first `length` ids, by layer; none before anything was written."""
+        end = self.before + length
+        return [(pair[0][:, :end], pair[1][:, :end]) for pair in self._buffers if pair is not None]
 
     @property
     def bytes(self) -> int:
@@ -67,24 +73,25 @@ class KVCache:
         return held_keys[:, :end], held_values[:, :end]
 
     def crop(self, length: int) -> None:
-        """Forget everything from position `length` on."""
+        """Forget all but the first `length` ids."""
         del self.ids[length:]
 
     def branch(self, length: int) -> KVCache:
-        """A copy of the first `length` positions."""
+        """A copy of the first `length` ids."""
         other = KVCache(len(self._buffers))
-        other.ids = self.ids[:length]
+        other.ids, other.before = self.ids[:length], self.before
+        end = self.before + length
         for layer, pair in enumerate(self._buffers):
             if pair is not None:
-                other._buffers[layer] = (pair[0][:, :length].clone(), pair[1][:, :length].clone())
+                other._buffers[layer] = (pair[0][:, :end].clone(), pair[1][:, :end].clone())
         return other
 
 
 class CacheStore:
     """The caches of all live sessions, dropped least-recently-used first when they outgrow `budget` bytes."""
 
-    def __init__(self, layers: int, budget: int) -> None:
-        self._layers = layers
+    def __init__(self, new: Callable[[], KVCache], budget: int) -> None:
+        self._new = new
         self.budget = budget
         self._caches: OrderedDict[str, KVCache] = OrderedDict()
 
@@ -96,7 +103,7 @@ class CacheStore:
         """
         cache = self._caches.pop(session, None)
         if cache is None:
-            cache = self._branch(ids) or kept() or KVCache(self._layers)
+            cache = self._branch(ids) or kept() or self._new()
         cache.crop(min(common_prefix(cache.ids, ids), len(ids) - 1))
         self._caches[session] = cache
         return cache

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.engine.kvcache import KVCache
 from agent.engine.network import Row, attend, wanted_places
 from agent.engine.precision import DType, Int8Linear, Linear, Rounded, linear, multiplies_bf16, rounded
 
@@ -139,13 +140,30 @@ class LlamaNetwork:
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """See `Network.forward`."""
         import torch
-        from torch.nn.functional import embedding, silu
+        from torch.nn.functional import embedding
 
         ids = torch.tensor([id for row in rows for id in row.ids], device=self.device)
+        x = self._through(embedding(ids, self._embedding), rows)
+        x = torch.rms_norm(x[wanted_places(rows, self.device)], (x.shape[1],), self._norm, self._epsilon)
+        return self._head(x).float()
+
+    def new_cache(self) -> KVCache:
+        """See `Network`."""
+        return KVCache(self.layers)
+
+    def read(self, cache: KVCache, embeddings: Tensor) -> None:
+        """See `Reader`."""
+        x = embeddings.to(device=self.device, dtype=self._number)
+        self._through(x, [Row(cache, [0] * len(x))])
+
+    def _through(self, x: Tensor, rows: Sequence[Row]) -> Tensor:
+        """All layers, [tokens, hidden] to [tokens, hidden]."""
+        import torch
+        from torch.nn.functional import silu
+
         cos, sin = self._rotation(rows)
-        tokens, heads, both = len(ids), self._heads, self._heads + self._kv_heads
-        shape, scale = (self._embedding.shape[1],), self._head_dim**-0.5
-        x = embedding(ids, self._embedding)
+        tokens, heads, both = len(x), self._heads, self._heads + self._kv_heads
+        shape, scale = (x.shape[1],), self._head_dim**-0.5
         for number, layer in enumerate(self._layers):
             h = torch.rms_norm(x, shape, layer.attention_norm, self._epsilon)
             qkv = layer.qkv(h).view(tokens, both + self._kv_heads, self._head_dim)
@@ -169,8 +187,7 @@ class LlamaNetwork:
             h = torch.rms_norm(x, shape, layer.mlp_norm, self._epsilon)
             gate, up = layer.gate_up(h).split(self._intermediate, dim=-1)
             x = x + layer.down(silu(gate).mul_(up))
-        x = torch.rms_norm(x[wanted_places(rows, self.device)], shape, self._norm, self._epsilon)
-        return self._head(x).float()
+        return x
 
     def _rotation(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """cos and sin of the rotary embedding, [tokens, 1, head_dim]; sin carries the sign of the half-rotation."""

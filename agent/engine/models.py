@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from agent.engine import rounded
-from agent.engine.adapter import Adapter, Lineage, is_plain_lora, merge, merge_by_peft, read_adapter
+from agent.engine.adapter import Adapter, Lineage, is_plain_lora, is_virtual, merge, merge_by_peft, read_adapter
 from agent.engine.digests import remembered, weights_digest
 from agent.engine.ensemble import is_ensemble, load_ensemble
 from agent.engine.gguf import Progress, converted
-from agent.engine.network import Network
+from agent.engine.network import Network, Reader
 from agent.engine.precision import DType
 from agent.engine.quantized_files import int8_weights, whole
 from agent.engine.tokenizer import ModelTokenizer
 from agent.engine.torch_import import import_torch
+from agent.engine.virtual import with_virtual_tokens
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
@@ -140,11 +141,16 @@ class _Builder:
         self._folder = folder
         self._rounded = kept
         self._config = config
-        self._adapter = adapter
+        self._virtual = adapter if adapter is not None and is_virtual(adapter) else None
+        self._adapter = adapter if self._virtual is None else None
         self._device = device
         self._weights: dict[str, Tensor] | None = None
 
     def build(self, dtype: DType) -> Network:
+        network = self._network(dtype)
+        return network if self._virtual is None else with_virtual_tokens(network, self._virtual, self._config)
+
+    def _network(self, dtype: DType) -> Reader:
         from agent.engine.llama import LlamaNetwork, understands
 
         if understands(self._config):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """New tokens of one session in a forward pass. The cache must hold exactly `start` tokens before them.
+    """New tokens of one session in a forward pass. The cache must hold exactly `start` positions before them.
 
     The logits of the last `wanted` of them are asked for.
     """
@@ -32,7 +32,7 @@ class Row:
     _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict[tuple[int | None, int], "Tensor"])
 
     def __post_init__(self) -> None:
-        self.start = len(self.cache.ids)
+        self.start = self.cache.before + len(self.cache.ids)
         self.count = len(self.ids)
 
     def mask(self, window: int | None, group: int, like: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Row:
 class Network(Protocol):
     """A causal language model. `forward` returns float32 logits of the last `wanted` new tokens of each row, one row
     after the other, [sum of wanted, vocabulary], and leaves the new keys and values in the rows' caches (the caller
-    records the ids)."""
+    records the ids). Caches come from `new_cache`."""
 
     layers: int
     vocabulary: int
@@ -64,6 +64,14 @@ class Network(Protocol):
     device: torch.device
 
     def forward(self, rows: Sequence[Row]) -> Tensor: ...
+
+    def new_cache(self) -> KVCache: ...
+
+
+class Reader(Network, Protocol):
+    """A network that also reads what is no token: `embeddings` [positions, hidden] go into an empty cache."""
+
+    def read(self, cache: KVCache, embeddings: Tensor) -> None: ...
 
 
 def wanted_places(rows: Sequence[Row], device: torch.device) -> Tensor:

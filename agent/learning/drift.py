@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from agent.engine.kvcache import KVCache
 from agent.engine.network import Network, Row
 from agent.learning.examples import Example
 
@@ -40,7 +39,7 @@ def _at_loss(network: Network, example: Example) -> Iterator[Tensor]:
     """Log-probabilities of what comes next where the model learns, [places, vocabulary], chunk by chunk."""
     import torch
 
-    cache = KVCache(network.layers)
+    cache = network.new_cache()
     ids, loss = example.ids[:-1], example.loss[1:]
     for begin in range(0, len(ids), CHUNK):
         chunk = ids[begin : begin + CHUNK]

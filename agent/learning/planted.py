@@ -76,7 +76,7 @@ def rank(network: Network, planted: Planted) -> int:
     import torch
 
     with torch.inference_mode():
-        cache = KVCache(network.layers)
+        cache = network.new_cache()
         for begin in range(0, len(planted.before) - 1, CHUNK):
             chunk = planted.before[begin : min(begin + CHUNK, len(planted.before) - 1)]
             network.forward([Row(cache, chunk)])

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.adapter import merge, read_adapter
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.learning.examples import Example, within
@@ -184,7 +183,7 @@ def _speed(loaded: LoadedModel, example: Example) -> tuple[float, float]:
     decodes: list[float] = []
     with torch.inference_mode():
         for _ in range(ROUNDS):
-            cache = KVCache(loaded.model.layers)
+            cache = loaded.model.new_cache()
             began = time.process_time()
             loaded.model.forward([Row(cache, ids)])
             prefills.append((time.process_time() - began) / len(ids))

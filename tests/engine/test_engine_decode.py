@@ -166,7 +166,7 @@ def test_a_tool_that_requires_much_is_left_room_for(llama: LoadedModel) -> None:
 def test_output_that_is_not_a_number_is_an_error_not_an_action(llama: LoadedModel) -> None:
     class Broken:
         layers, vocabulary, context_tokens = llama.model.layers, llama.model.vocabulary, llama.model.context_tokens
-        dtype, device = llama.model.dtype, llama.model.device
+        dtype, device, new_cache = llama.model.dtype, llama.model.device, llama.model.new_cache
 
         def forward(self, rows: Any) -> Any:
             return llama.model.forward(rows) * float("nan")

@@ -11,7 +11,6 @@ import torch
 from scipy.stats import chi2_contingency
 
 from agent.engine.decode import Request
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel
 from agent.engine.network import Row
 from agent.engine.sampling import Sampling
@@ -45,7 +44,7 @@ def by_rejection(loaded: LoadedModel) -> Counter[str]:
     @cache
     def probabilities(ids: tuple[int, ...]) -> torch.Tensor:
         with torch.inference_mode():
-            return engine.network.forward([Row(KVCache(engine.network.layers), [*PROMPT, *ids])])[0].softmax(0)
+            return engine.network.forward([Row(engine.network.new_cache(), [*PROMPT, *ids])])[0].softmax(0)
 
     found: Counter[str] = Counter()
     for _ in range(SAMPLES):

@@ -9,7 +9,6 @@ import torch
 
 from agent.engine.chat import Chat
 from agent.engine.decode import Request
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel
 from agent.engine.network import Network, Row
 from agent.engine.sampling import Sampling
@@ -28,7 +27,7 @@ def request(loaded: LoadedModel, text: str, *, session: str = "s", sampling: Sam
 
 
 def logits_in_pieces(network: Network, ids: list[int], cuts: list[int]) -> torch.Tensor:
-    cache = KVCache(network.layers)
+    cache = network.new_cache()
     with torch.inference_mode():
         for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True):
             logits = network.forward([Row(cache, ids[start:end])])

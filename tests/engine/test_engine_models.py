@@ -15,7 +15,6 @@ import torch
 
 from agent.engine import gguf
 from agent.engine.adapter import CARD, WEIGHTS, write_card
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.types import WhetstoneError
@@ -26,7 +25,7 @@ FolderOf = Callable[[str], Path]
 
 
 def logits(loaded: LoadedModel, cuts: tuple[int, ...] = ()) -> torch.Tensor:
-    cache = KVCache(loaded.model.layers)
+    cache = loaded.model.new_cache()
     with torch.inference_mode():
         for start, end in zip([0, *cuts], [*cuts, len(IDS)], strict=True):
             found = loaded.model.forward([Row(cache, IDS[start:end])])

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from agent.engine import rounded
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.engine.sampling import Sampling
@@ -38,7 +37,7 @@ def load(folder: Path, cache: Path, adapter: Path | None = None, dtype: str = "i
 
 def logits(loaded: LoadedModel) -> torch.Tensor:
     with torch.inference_mode():
-        return loaded.model.forward([Row(KVCache(loaded.model.layers), IDS)])[0]
+        return loaded.model.forward([Row(loaded.model.new_cache(), IDS)])[0]
 
 
 def answer(loaded: LoadedModel, cache: Path | None, system: str = SYSTEM) -> Completion:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from agent.engine.adapter import WEIGHTS, write_card
-from agent.engine.kvcache import KVCache
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.learning.adapters import Registry
@@ -149,7 +148,7 @@ def test_an_adapter_in_use_cannot_be_removed(world: World) -> None:
 
 
 def logits(loaded: LoadedModel) -> torch.Tensor:
-    cache = KVCache(loaded.model.layers)
+    cache = loaded.model.new_cache()
     with torch.inference_mode():
         ids = loaded.tokenizer.encode("Goal: read the file.")
         first = loaded.model.forward([Row(cache, ids[:-2])])

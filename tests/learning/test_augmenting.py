@@ -221,12 +221,11 @@ def test_augment_learns_the_retold_goals_and_refuses_a_plain_dataset(
 
 def _loss(trained: LoadedModel, examples: list[Any]) -> float:
     """Mean -log p of what is learned in the examples."""
-    from agent.engine.kvcache import KVCache
     from agent.engine.network import Row
 
     total = count = 0.0
     for example in examples:
-        cache = KVCache(trained.model.layers)
+        cache = trained.model.new_cache()
         logits = trained.model.forward([Row(cache, list(example.ids[:-1]), wanted=len(example.ids) - 1)])
         scores = logits.log_softmax(-1)
         places = [place for place in range(1, len(example.ids)) if example.loss[place]]

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from agent.engine.adapter import CARD
-from agent.engine.kvcache import KVCache
 from agent.engine.llama import LlamaNetwork
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Network, Row
@@ -33,7 +32,7 @@ def world(tmp_path: Path) -> World:
 
 
 def logits(network: Network) -> torch.Tensor:
-    return network.forward([Row(KVCache(network.layers), IDS, wanted=len(IDS))])
+    return network.forward([Row(network.new_cache(), IDS, wanted=len(IDS))])
 
 
 def test_int8_on_disk_says_what_int8_of_the_merged_model_says(world: World) -> None:

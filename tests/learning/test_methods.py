@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from agent.engine.models import load_model
+from agent.engine.network import Row
 from agent.learning.examples import Example
 from agent.learning.learner import Base, open_learner
 from agent.learning.methods import peft_config
@@ -47,10 +49,20 @@ def _loss_in_peft(base: Base, folder: Path, method: str, examples: list[Example]
     model = AutoModelForCausalLM.from_pretrained(folder if method == "full" else base.folder, dtype=torch.float32)
     if method != "full":
         model = PeftModel.from_pretrained(model, str(folder))
+    return _mean_loss(lambda ids: model(input_ids=torch.tensor([ids])).logits[0][-len(ids) :], examples)
+
+
+def _loss_in_the_runtime(base: Base, folder: Path, method: str, examples: list[Example]) -> float:
+    model, adapter = (folder, None) if method == "full" else (base.folder, folder)
+    network = load_model(str(model), adapter=adapter, dtype="fp32", cache=folder.parent / "cache").model
+    return _mean_loss(lambda ids: network.forward([Row(network.new_cache(), ids, wanted=len(ids))]), examples)
+
+
+def _mean_loss(logits_of: Callable[[Sequence[int]], torch.Tensor], examples: list[Example]) -> float:
     total, count = 0.0, 0
     for example in examples:
-        logits = model(input_ids=torch.tensor([example.ids])).logits[0][-len(example.ids) :]
-        logs = logits.log_softmax(-1)
+        with torch.inference_mode():
+            logs = logits_of(example.ids).log_softmax(-1)
         chosen = [-float(logs[i - 1, id]) for i, id in enumerate(example.ids) if example.loss[i]]
         total, count = total + sum(chosen), count + len(chosen)
     return total / count
@@ -69,7 +81,8 @@ def test_a_method_learns_and_is_of_its_own_kind(tmp_path: Path, method: str) -> 
     assert any(SIGNS[method] in name for name in saved)
     if method in ("lora", "rslora"):
         assert all("lora_A" in name or "lora_B" in name for name in saved)
-    assert _loss_in_peft(base, tmp_path / "out", method, examples) == pytest.approx(trained.best, rel=0.02)
+    for loss in (_loss_in_peft, _loss_in_the_runtime):
+        assert loss(base, tmp_path / "out", method, examples) == pytest.approx(trained.best, rel=0.02)
 
 
 def test_rslora_scales_by_the_root_of_the_rank(tmp_path: Path) -> None:
