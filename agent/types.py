@@ -241,6 +241,14 @@ class Policy(Protocol):
 MemoryKind = Literal["observation", "outcome", "lesson", "note", "document"]
 
 
+def ago(seconds: float) -> str:
+    """How long ago, in the largest whole unit: `2 days ago`; `just now` below a minute."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(seconds // size)) > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
 @dataclass(frozen=True)
 class MemoryRecord:
     """One thing worth remembering. Derived from journal events (or from a document), so the index can be rebuilt."""

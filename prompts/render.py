@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from agent.types import Event, Message, Prompt
+from agent.types import Event, Message, Prompt, ago
 
 if TYPE_CHECKING:
     import jinja2
@@ -99,13 +99,7 @@ def _recalled(events_of: Mapping[str, Event]) -> list[dict[str, str]]:
 
 def _age(now: float, record: Mapping[str, Any]) -> tuple[str, ...]:
     """How long before `now` (Unix time) a record was made; nothing for a recall that was logged without times."""
-    if "created" not in record:
-        return ()
-    seconds = max(0.0, now - record["created"])
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if (count := int(seconds // size)) > 0:
-            return (f"{count} {unit}{'s' if count > 1 else ''} ago",)
-    return ("just now",)
+    return (ago(now - record["created"]),) if "created" in record else ()
 
 
 def _turn(template: str, **values: Any) -> str:

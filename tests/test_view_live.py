@@ -42,7 +42,7 @@ def test_a_person_sees_every_part_of_a_session() -> None:
         "starter int8 cpu",
         "sandbox bubblewrap",
         "prices.csv has a header line",  # what was recalled
-        "note (model, session 20261121-090000-000001, step 3, 2 days old)",  # where it came from, and when
+        "note (model, session 20261121-090000-000001, step 3, 2 days ago)",  # where it came from, and when
         " 1/20",
         "I should look at the file first.",
         "read_file prices.csv",

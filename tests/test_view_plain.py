@@ -42,7 +42,7 @@ def test_plain_lines_tell_the_whole_session() -> None:
     lines = plain(whole_session()).splitlines()
     for line in (
         f"session {SESSION}: Add up the prices in prices.csv",
-        "[1/20] recalled note (model, session 20261121-090000-000001, step 3, 2 days old): "
+        "[1/20] recalled note (model, session 20261121-090000-000001, step 3, 2 days ago): "
         "prices.csv has a header line and the price in its second column",
         "[1/20] thought: I should look at the file first.",
         "[1/20] read_file prices.csv",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.types import Effect, Recalled
+from agent.types import Effect, Recalled, ago
 from tools.base import ToolContext, ToolError, ToolResult, tool
 
 Query = Annotated[str, Field(min_length=1, max_length=200, description="What to look for, in your own words.")]
@@ -44,12 +44,5 @@ def _line(number: int, recalled: Recalled) -> str:
     """What it is, where it came from and how old it is, and its words in quotes that no record can end."""
     record = recalled.record
     place = f"session {record.session} step {record.step}"
-    told = f"{record.kind} from {record.origin}, {_age(time.time() - record.created)}, {place}"
+    told = f"{record.kind} from {record.origin}, {ago(time.time() - record.created)}, {place}"
     return f"{number}. [{told}] {json.dumps(record.text.strip(), ensure_ascii=False)}"
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if (count := int(seconds // size)) > 0:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"

@@ -1,4 +1,4 @@
-"""Adapters that are virtual tokens before the prompt: prefix (Li and Liang 2021) and prompt tuning (Lester et al. 2021).
+"""Adapters made of virtual tokens: prefix tuning (Li and Liang 2021) and prompt tuning (Lester et al. 2021).
 
 Either way they end as keys and values that stand before the first token of every session: a prefix is just that, a
 prompt is read once. So they cost a token what a prompt longer by so many tokens would, and nothing else.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.sanitize import for_terminal
-from agent.types import JSON, Event
+from agent.types import JSON, Event, ago
 from agent.view.progress import Progress, resume_command, seconds, show_command
 
 LINE_CHARS = 160
@@ -118,18 +118,14 @@ def answer_text(answer: Any) -> str:
 
 
 def origin(record: Mapping[str, JSON], now: float | None = None) -> str:
-    """Where a recalled record comes from: `note (model, session 20261121-..., step 3, 2 days old)`.
+    """Where a recalled record comes from: `note (model, session 20261121-..., step 3, 2 days ago)`.
 
     The age is told where `now` (Unix time) says when it was recalled.
     """
     place = f"{record['kind']} ({record['origin']}, session {record['session']}, step {record['step']}"
     if now is None or "created" not in record:
         return for_terminal(f"{place})")
-    age = max(0.0, now - record["created"])
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, size = next(((unit, size) for unit, size in units if age >= size), units[-1])
-    count = int(age // size)
-    return for_terminal(f"{place}, {count} {unit}{'' if count == 1 else 's'} old)")
+    return for_terminal(f"{place}, {ago(now - record['created'])})")
 
 
 def approval(data: Mapping[str, JSON]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from agent.sanitize import for_terminal
-from agent.types import MemoryRecord, Recalled
+from agent.types import MemoryRecord, Recalled, ago
 from agent.view.lines import one_line
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def show_found(found: Sequence[Recalled], stream: TextIO, *, as_json: bool = Fal
             print(json.dumps(asdict(hit.record) | scored), file=stream)
         return
     for place, hit in enumerate(found, start=1):
-        print(f"{place}. {_origin(hit.record)}, {_age(hit.record.created)}  [{_id(hit.record)}]", file=stream)
+        age = ago(time.time() - hit.record.created)
+        print(f"{place}. {_origin(hit.record)}, {age}  [{_id(hit.record)}]", file=stream)
         for line in _cut(for_terminal(hit.record.text)).splitlines():
             print(f"     {line}", file=stream)
         print(f"   {hit.score:.3f} = {_sum(hit.parts)}", file=stream)
@@ -86,8 +87,8 @@ def show_stats(stats: Stats, stream: TextIO, *, as_json: bool = False) -> None:
         "origins": _counts(stats.origins),
         "sessions": str(stats.sessions),
         "documents": str(stats.documents),
-        "oldest": "none" if stats.oldest is None else _age(stats.oldest),
-        "newest": "none" if stats.newest is None else _age(stats.newest),
+        "oldest": "none" if stats.oldest is None else ago(time.time() - stats.oldest),
+        "newest": "none" if stats.newest is None else ago(time.time() - stats.newest),
         "size": f"{stats.bytes / 2**20:.1f} MiB in {stats.folder}",
         "embedder": stats.embedder,
     }
@@ -126,14 +127,6 @@ def _origin(record: MemoryRecord) -> str:
 
 def _id(record: MemoryRecord) -> str:
     return for_terminal(record.id[:12])
-
-
-def _age(created: float) -> str:
-    age = max(0.0, time.time() - created)
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if age >= 2 * size:
-            return f"{age / size:.0f} {unit}s ago"
-    return "just now"
 
 
 def _sum(parts: Mapping[str, float]) -> str:
