@@ -7,6 +7,7 @@ through peft over transformers (`agent/learning/peft_learner.py`). Objectives ca
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,6 +70,14 @@ class Learner(Protocol):
 
     def refresh(self) -> None:
         """Called after the parameters were changed."""
+        ...
+
+    def kept(self) -> dict[str, Tensor]:
+        """What the method itself carries from step to step beside its parameters, by name."""
+        ...
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on with what `kept` returned."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -144,6 +153,12 @@ class PackedLearner:
 
     def refresh(self) -> None:
         self._network.refresh()
+
+    def kept(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        return
 
     def save(self, folder: Path) -> None:
         import torch

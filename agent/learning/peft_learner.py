@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.learning.packing import Pack
 from agent.learning.recipe import Recipe
 from agent.types import WhetstoneError
 
-PROMPT_METHODS = ("prefix", "prompt")
+_IMPORTANCE, _RANKS = ("ipt", "exp_avg_ipt", "exp_avg_unc"), "rank_pattern"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -106,6 +107,25 @@ class PeftLearner:
 
     def refresh(self) -> None:
         """Nothing is copied."""
+
+    def kept(self) -> dict[str, Tensor]:
+        """See `Learner.kept`: AdaLoRA's importance of each rank so far, and which ranks are left."""
+        if self._recipe.method != "adalora":
+            return {}
+        allocator = self._peft.base_model.rankallocator
+        found = {f"{kind} {name}": t for kind in _IMPORTANCE for name, t in getattr(allocator, kind).items()}
+        pattern = self._peft.peft_config["default"].rank_pattern or {}
+        return found | {f"{_RANKS} {name}": torch.tensor(flags) for name, flags in pattern.items()}
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """See `Learner.restore`."""
+        for name, tensor in kept.items():
+            kind, _, of = name.partition(" ")
+            if kind != _RANKS:
+                getattr(self._peft.base_model.rankallocator, kind)[of] = tensor.to(self.device)
+        ranks = {n.partition(" ")[2]: t.tolist() for n, t in kept.items() if n.startswith(_RANKS)}
+        if ranks:
+            self._peft.peft_config["default"].rank_pattern = ranks
 
     def save(self, folder: Path) -> None:
         """See `Learner.save`. `full` writes a whole model instead, to be used with --model."""

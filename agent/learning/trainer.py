@@ -88,8 +88,6 @@ def train(
         begin_from(learner, start, recipe)
         identity = sha256(f"{identity} from {start.digest}".encode()).hexdigest()
     training = Training(learner, recipe, steps, holdout, out, identity)
-    if resume and recipe.method == "adalora":
-        raise WhetstoneError("adalora cannot be resumed, its rank allocation is not kept: train again without --resume")
     if resume:
         training.load()
     training.run(watch, checkpoint_seconds, 1.5 * expected)

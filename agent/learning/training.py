@@ -20,6 +20,7 @@ from agent.types import WhetstoneError
 if TYPE_CHECKING:
     import torch
 
+_KEPT = "kept."
 HELDOUT_TOKENS = 15_000
 """Tokens of held-out sessions that one measurement reads at most."""
 
@@ -161,6 +162,7 @@ class Training:
         for name, parameter in self._parameters.items():
             for key, value in self._optimizer.state[parameter].items():
                 tensors[f"{key}.{name}"] = value
+        tensors |= {f"{_KEPT}{name}": tensor for name, tensor in self._learner.kept().items()}
         write_checkpoint(self._out, Checkpoint({**asdict(self.state), "identity": self._identity}, tensors))
 
     def load(self) -> None:
@@ -188,6 +190,8 @@ class Training:
                 if moments:
                     places = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
                     self._optimizer.state[parameter] = places
+        kept = {name.removeprefix(_KEPT): t for name, t in found.tensors.items() if name.startswith(_KEPT)}
+        self._learner.restore(kept)
         self._learner.refresh()
 
     def use_best(self) -> None:

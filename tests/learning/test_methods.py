@@ -19,6 +19,7 @@ from agent.learning.methods import peft_config
 from agent.learning.objectives import mean_loss
 from agent.learning.recipe import METHODS, Recipe
 from agent.learning.trainer import train
+from agent.learning.training import Progress
 from agent.types import WhetstoneError
 from tests.learning.sessions_as_tokens import random_examples
 from tests.models import build_model
@@ -184,3 +185,27 @@ def test_a_method_that_does_not_fit_the_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(WhetstoneError, match="--targets"):
         train(base, random_examples(4), _recipe("dora", targets=("no_such_layer",)), tmp_path / "out")
     assert peft_config(_recipe("full"), layers=3, steps=1) is None
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, method: str) -> None:
+    base, examples = _base(tmp_path), random_examples(6)
+    recipe = _recipe(method, epochs=6.0)
+    whole = train(base, examples, recipe, tmp_path / "whole")
+
+    def cut(progress: Progress) -> None:
+        if progress.point.step == len(whole.points) // 2:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        train(base, examples, recipe, tmp_path / "cut", watch=cut, checkpoint_seconds=0)
+    again = train(base, examples, recipe, tmp_path / "cut", resume=True)
+    assert [point.loss for point in again.points] == [point.loss for point in whole.points]
+    file = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    expected, found = load_file(whole.folder / file), load_file(again.folder / file)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
