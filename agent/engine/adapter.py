@@ -93,7 +93,14 @@ def read_adapter(folder: Path, lineage: Lineage, cache: Path) -> Adapter:
 
 def network_key(lineage: Lineage, config: Mapping[str, Any], adapter: Adapter | None) -> list[Any]:
     """What tells the weights of a network from all others', as JSON; `config` is that of its config.json."""
-    return [lineage.base_digest, dict(config), None if adapter is None else [adapter.digest, dict(adapter.config)]]
+    from agent.engine.gguf import FORMAT  # the base may be a GGUF file, whose digest says nothing of its conversion
+
+    return [
+        FORMAT,
+        lineage.base_digest,
+        dict(config),
+        None if adapter is None else [adapter.digest, dict(adapter.config)],
+    ]
 
 
 def is_plain_lora(adapter: Adapter) -> bool:
@@ -104,7 +111,15 @@ def is_plain_lora(adapter: Adapter) -> bool:
         and config.get("bias", "none") == "none"
         and config.get("init_lora_weights", True) in (True, False, "gaussian", "orthogonal", "eva")
         and not any(config.get(name) for name in _NOT_PLAIN)
+        and all(name.endswith((_A, _B)) for name in _names(adapter))  # an embedding's LoRA is laid out otherwise
     )
+
+
+def _names(adapter: Adapter) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(adapter.folder / WEIGHTS, framework="pt") as opened:
+        return list(opened.keys())
 
 
 def is_virtual(adapter: Adapter) -> bool:

@@ -7,6 +7,7 @@ remembered in the cache folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -85,7 +86,8 @@ def choose_dtype(
     note = cache / "precision" / sha256(json.dumps(key).encode()).hexdigest()[:32]
     known = _read(note)
     if known is not None:
-        return build("int8" if known["int8"] else "fp32"), known["why"]
+        int8, why = known
+        return build("int8" if int8 else "fp32"), why
     actions = list(_actions(tokenizer, system))
     reference, quantized = build("fp32"), build("int8")
     with torch.inference_mode():
@@ -95,7 +97,8 @@ def choose_dtype(
         f"{'int8' if good else 'fp32'}, because int8 chose the same token as fp32 at {agreement:.0%} of"
         f" {sum(len(action) for _, action in actions)} places, at a cost of {regret:.3f} nats"
     )
-    write_whole(note, json.dumps({"int8": good, "why": why}))
+    with contextlib.suppress(OSError):  # a cache folder that cannot be written to costs time at each start
+        write_whole(note, json.dumps({"int8": good, "why": why}))
     return (quantized if good else reference), why
 
 
@@ -134,8 +137,10 @@ def _next_tokens(network: Network, actions: Sequence[tuple[list[int], list[int]]
     return torch.cat(found)
 
 
-def _read(note: Path) -> dict[str, str] | None:
+def _read(note: Path) -> tuple[bool, str] | None:
+    """Whether int8 is good enough, and why; None where nothing was noted that can be read."""
     try:
-        return json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json.loads(note.read_text(encoding="utf-8"))
+        return bool(said["int8"]), str(said["why"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None

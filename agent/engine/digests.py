@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from agent.types import WhetstoneError
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
 
 def remembered(files: list[Path], kind: str, cache: Path, compute: Callable[[], str]) -> str:
-    """What `compute` returned for these files as they are now, from the cache folder where it is known.
+    """The digest that `compute` returned for these files as they are now, from the cache folder where it is known.
 
     `kind` sets apart several facts about the same files. Raises WhetstoneError if a file is gone.
     """
@@ -28,8 +31,9 @@ def remembered(files: list[Path], kind: str, cache: Path, compute: Callable[[], 
         raise WhetstoneError(f"{error.filename} cannot be read ({error.strerror}): fetch the model again") from error
     key = sha256(json.dumps([kind, state]).encode()).hexdigest()[:32]
     note = cache / "digests" / key
-    with contextlib.suppress(OSError):
-        return note.read_text(encoding="utf-8")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if _DIGEST.fullmatch(known := note.read_text(encoding="utf-8")):
+            return known
     value = compute()
     # A cache folder that cannot be written to costs time at each start, nothing else.
     with contextlib.suppress(OSError):

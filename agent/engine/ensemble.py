@@ -36,8 +36,9 @@ def describe_ensemble(members: Sequence[Path]) -> dict[str, Any]:
     return {"members": [{"folder": str(m.absolute()), "adapter_sha256": _digest(m / WEIGHTS)} for m in members]}
 
 
-def load_ensemble(folder: Path, lineage: Lineage, load: Callable[[Path], LoadedModel]) -> LoadedModel:
-    """The ensemble in `folder` as one model; `load` loads the base with one adapter.
+def load_ensemble(folder: Path, lineage: Lineage, load: Callable[[Path, str | None], LoadedModel]) -> LoadedModel:
+    """The ensemble in `folder` as one model; `load` loads the base with one adapter, in a number format if it is given
+    one: the others are loaded in that of the first.
 
     Raises WhetstoneError if a member is gone, is not the one that was chosen, or belongs to another base.
     """
@@ -51,7 +52,7 @@ def load_ensemble(folder: Path, lineage: Lineage, load: Callable[[Path], LoadedM
     for place, digest in members:
         if not place.is_dir():
             raise WhetstoneError(f"the ensemble {folder} needs the adapter {place}, which is gone: make it again")
-        member = load(place)
+        member = load(place, loaded[0].dtype if loaded else None)
         if member.lineage != lineage or member.adapter is None or member.adapter.digest != digest:
             raise WhetstoneError(f"the adapter {place} is not the one the ensemble {folder} was made of: make it again")
         if is_virtual(member.adapter):

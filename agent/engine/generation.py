@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agent.engine.chat import END_THINK
 from agent.engine.drafts import PromptLookup
-from agent.engine.grammar import Matcher, Vocabulary
+from agent.engine.grammar import PLAN_LIMIT, Matcher, Vocabulary
 from agent.types import JSON
 
 if TYPE_CHECKING:
@@ -163,18 +163,28 @@ class Generation:
         return [*forced, self._vocabulary.end_id] if matcher.finished else forced
 
     def _force(self) -> None:
-        self._append(self._forced(self._matcher), None)
+        forced = self._forced(self._matcher)
+        if len(forced) > (room := self._limit - len(self.ids)):
+            self._give_up(forced[:room])
+            return
+        self._append(forced, None)
         self._end_if_finished()
 
     def _fits(self, ahead: Matcher, count: int) -> bool:
         """Whether there is a way to the end within the limit after `count` more tokens, which lead to `ahead`."""
         left = self._limit - len(self.ids) - count
-        if left > self._window or (ahead.finished and left >= 0):
+        if ahead.finished and left >= 0:
             return True
-        way_out = ahead.closing(left, known=self._way_out)
+        known = self._way_out
+        if len(known) <= left and known and ahead.legal(known) == len(known):
+            return True
+        far = left > self._window
+        way_out = ahead.closing(PLAN_LIMIT if far else left)
         if way_out is None:
-            # A grammar without any way through (see `Matcher.shortest`) runs up to its limit.
-            return left > 0 and not self._matcher.shortest
+            # None may be known; a grammar without any way through (see `Matcher.shortest`) runs up to its limit.
+            return far or (left > 0 and not self._matcher.shortest)
+        if len(way_out) > left:
+            return False
         self._way_out = way_out
         return True
 
@@ -208,7 +218,8 @@ class Generation:
     # --- thinking -----------------------------------------------------------------------------------------------
 
     def _thinking_mask(self) -> bytes:
-        mask = bytearray(b"\xff" * ((self._vocabulary.size + 7) // 8))
+        known = self._vocabulary.known
+        mask = bytearray(((1 << known) - 1).to_bytes((self._vocabulary.size + 7) // 8, "little"))
         for id in self._vocabulary.control_ids - set(self._end_think):
             mask[id >> 3] &= ~(1 << (id & 7)) & 0xFF
         return bytes(mask)

@@ -37,15 +37,22 @@ NOTE = "whetstone.json"
 def converted(file: Path, cache: Path, progress: Progress | None = None) -> tuple[Path, str]:
     """The folder that `file` was converted to (now, if need be), and the sha256 of `file`.
 
-    Raises WhetstoneError for a file that is no GGUF, that is of an unknown architecture, or that is broken.
+    Raises WhetstoneError for a file that is no GGUF, that is of an unknown architecture, or that is broken, and where
+    the cache folder cannot be written to.
     """
     digest = content_digest(file, cache)
     folder = cache / "models" / f"{digest[:32]}-{FORMAT}"
     if _complete(folder):
         return folder, digest
-    _check_room(file, cache)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        _check_room(file, cache)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise WhetstoneError(
+            f"{file.name} must be converted once, and the cache folder {cache} cannot be written to ({error.strerror}):"
+            " name another with -c paths.cache=FOLDER"
+        ) from error
     try:
         with _shown(progress) as show:
             _convert(file, temporary, digest, show)

@@ -5,7 +5,8 @@ JSON is written without blanks between its parts: on the starter's vocabulary an
 with a blank after each comma and colon, because `","` and `":"` are single tokens.
 
 Covers: every text a matcher accepts validates against the schema, closing plans included.
-Does not cover: keywords llguidance cannot express; `check_schema` refuses those by name.
+Does not cover: keywords llguidance cannot express; `check_schema` refuses those by name. Where `additionalProperties` is
+a schema, a property's name may come again spelled with escapes; and the blanks that `\\s` means are not Python's.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ def check_schema(schema: Mapping[str, JSON]) -> None:
 class Vocabulary:
     """A model's tokens as the grammar sees them.
 
-    `logits` is the width of the model's output (at least the tokenizer's size; what is above is never allowed),
-    `end_id` the token that ends the model's turn.
+    `logits` is the width of the model's output (at least the tokenizer's size, `known`; what is above is never
+    allowed), `end_id` the token that ends the model's turn.
     """
 
     def __init__(self, tokenizer: ModelTokenizer, *, logits: int, end_id: int) -> None:
         from llguidance import LLTokenizer
 
         self.tokens: LLTokenizer = LLTokenizer(tokenizer.serialized, n_vocab=logits, eos_token=end_id)
-        self.size = logits
+        self.size, self.known = logits, tokenizer.size
         self.end_id = end_id
         self.control_ids = tokenizer.control_ids
         self._compiled: OrderedDict[str, Matcher] = OrderedDict()

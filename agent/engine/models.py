@@ -94,8 +94,9 @@ def load_model(
     wanted = adapter(lineage) if callable(adapter) else adapter
     if wanted is not None and is_ensemble(wanted):
 
-        def load_member(member: Path) -> LoadedModel:
-            return load_model(spec, adapter=member, dtype=dtype, device=device, cache=cache)
+        def load_member(member: Path, like: str | None) -> LoadedModel:
+            number = dtype if like is None else cast("DType", like)
+            return load_model(spec, adapter=member, dtype=number, device=device, cache=cache)
 
         return load_ensemble(wanted, lineage, load_member)
     chosen = None if wanted is None else read_adapter(wanted.expanduser(), lineage, cache)

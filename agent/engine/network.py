@@ -29,7 +29,9 @@ class Row:
     cache: KVCache
     ids: Sequence[int]
     wanted: int = 1
-    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict[tuple[int | None, int], "Tensor"])
+    _masks: dict[tuple[int | None, int, torch.dtype], Tensor] = field(
+        default_factory=dict[tuple[int | None, int, "torch.dtype"], "Tensor"]
+    )
 
     def __post_init__(self) -> None:
         self.start = self.cache.before + len(self.cache.ids)
@@ -40,7 +42,8 @@ class Row:
 
         It may look at itself and before, within `window` tokens. Attention adds it; made once for all layers.
         """
-        if (window, group) not in self._masks:
+        kind = (window, group, like.dtype)
+        if kind not in self._masks:
             import torch
 
             new = torch.arange(self.start, self.start + self.count, device=like.device)[:, None]
@@ -48,8 +51,8 @@ class Row:
             seen = held <= new
             seen = seen if window is None else seen & (held > new - window)
             added = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
-            self._masks[window, group] = added.repeat(group, 1)
-        return self._masks[window, group]
+            self._masks[kind] = added.repeat(group, 1)
+        return self._masks[kind]
 
 
 class Network(Protocol):

@@ -31,7 +31,10 @@ def place(cache: Path, config: Mapping[str, Any], lineage: Lineage, adapter: Ada
 
 
 def read(file: Path) -> dict[str, Rounded] | None:
-    """The rounded weights by name, mapped; None where there are none that can be used."""
+    """The rounded weights by name, mapped; None where there are none, or the file was cut short.
+
+    What it says is not checked again: reading all of it would take as long as it saves.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -86,6 +86,7 @@ def _gumbel(sampling: Sampling, place: int, like: Tensor) -> Tensor:
     counter = [0, 0, place, sampling.step]  # the low words count within the vocabulary
     philox = numpy.random.Philox(key=numpy.frombuffer(key, dtype=numpy.uint64), counter=counter)
     uniform = numpy.random.Generator(philox).random(like.shape[0])
-    # log1p(-u) keeps the small numbers apart from which the largest noise comes, also in float32.
-    exponential = torch.from_numpy(uniform).to(like.device, torch.float32).clamp_(min=1e-30).neg_().log1p_().neg_()
-    return exponential.log_().neg_()
+    # In float64, for in float32 a draw of almost 1 is 1, and its noise infinite. log1p(-u) keeps the small draws apart
+    # from which the largest noise comes.
+    noise = -numpy.log(-numpy.log1p(-numpy.maximum(uniform, 1e-30)))
+    return torch.from_numpy(noise).to(like.device, torch.float32)

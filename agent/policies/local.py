@@ -74,6 +74,10 @@ def _prefixes(loaded: LoadedModel, cache: Path) -> PrefixFiles | None:
     return PrefixFiles(cache / "prefixes", key)
 
 
+_SCORE = "/score"
+"""After a session's name: the cache of texts whose probability was asked for."""
+
+
 class LocalPolicy:
     """One session's view of a loaded model.
 
@@ -168,11 +172,12 @@ class LocalPolicy:
         The probability is under the grammar, before temperature, without thinking.
         """
         request = self._request(prompt, schema, step=0, max_tokens=self._context)
-        request = replace(request, session=f"{self._session}/score", follow=text)
+        request = replace(request, session=f"{self._session}{_SCORE}", follow=text)
         try:
-            return sum(self._engine.complete(request).logprobs)
+            said = self._engine.complete(request)
         except WhetstoneError:
             return None
+        return sum(said.logprobs) if said.text == text and said.finish == "stop" else None
 
     def _request(self, prompt: Prompt, schema: Mapping[str, JSON], *, step: int, max_tokens: int) -> Request:
         from agent.engine.decode import Request
@@ -184,3 +189,4 @@ class LocalPolicy:
 
     def close(self) -> None:
         self._engine.forget(self._session)
+        self._engine.forget(f"{self._session}{_SCORE}")

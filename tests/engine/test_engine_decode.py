@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,8 +14,9 @@ import pytest
 
 from agent.engine.chat import Chat
 from agent.engine.decode import Engine, Request, prompt_digest
-from agent.engine.models import LoadedModel
+from agent.engine.models import LoadedModel, load_model
 from agent.engine.sampling import Sampling
+from agent.policies.local import LocalPolicy
 from agent.types import Message, Prompt, WhetstoneError
 from tests.engine.conftest import engine_of
 from tests.models import THINKING, build_model, tool_schema
@@ -163,6 +166,41 @@ def test_a_tool_that_requires_much_is_left_room_for(llama: LoadedModel) -> None:
             jsonschema.validate(json.loads(completion.text), schema)
 
 
+@pytest.mark.parametrize("limit", [150, 300, 450])
+def test_a_tool_that_requires_more_than_is_left_is_not_begun(llama: LoadedModel, limit: int) -> None:
+    essay = {"type": "object", "properties": {"text": {"type": "string", "minLength": 500, "maxLength": 900}}}
+    either = [
+        {"type": "object", "properties": {"tool": {"const": "end"}, "args": {"type": "object", "maxProperties": 0}}},
+        {"type": "object", "properties": {"tool": {"const": "write"}, "args": {**essay, "required": ["text"]}}},
+    ]
+    schema = {"anyOf": [{**tool, "required": ["tool", "args"], "additionalProperties": False} for tool in either]}
+    for seed in range(6):
+        asked = Request("s", prompt_ids(llama), schema, limit, wild(seed))
+        jsonschema.validate(json.loads(engine_of_cached(llama).complete(asked).text), schema)
+        heard = iter([False] * 30)
+        late = replace(asked, cancelled=lambda heard=heard: next(heard, True))
+        jsonschema.validate(json.loads(engine_of_cached(llama).complete(late).text), schema)
+
+
+def test_what_is_forced_does_not_pass_the_limit(llama: LoadedModel) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": "abcdefgh zq" * 200}}, "required": ["a"]}
+    completion = engine_of(llama).complete(Request("s", prompt_ids(llama), schema, 50))
+    assert (len(completion.token_ids), completion.finish) == (50, "length")
+
+
+def test_only_what_can_be_written_has_a_probability(llama: LoadedModel) -> None:
+    fields = {"thought": {"type": "string", "maxLength": 40}, "count": {"type": "integer", "minimum": 0, "maximum": 99}}
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    prompt = Prompt((Message("user", "Count.", "goal"),))
+    policy = LocalPolicy(llama, session="s", sampling=Sampling())
+    assert policy.score(prompt, schema, '{"thought":"ok","count":5}') is not None
+    for text in (
+        '{"XXXXXXX":"ok","count":5}', '{"thought":"ok","count":5}garbage', '{"thought":"ok","cXXXX":5}',
+        '{"thought":"ok","count":5', '[["thought":"ok","count":5}', '{"thought":"ok","count":500}',
+    ):  # fmt: skip
+        assert policy.score(prompt, schema, text) is None, text
+
+
 def test_output_that_is_not_a_number_is_an_error_not_an_action(llama: LoadedModel) -> None:
     class Broken:
         layers, vocabulary, context_tokens = llama.model.layers, llama.model.vocabulary, llama.model.context_tokens
@@ -188,6 +226,16 @@ def test_caches_stay_within_their_budget_and_the_oldest_goes_first(llama: Loaded
     assert engine.holds("c") <= 2.5 * size
     engine.forget("c")
     assert not engine.holds("c")
+
+
+def test_thoughts_are_of_tokens_that_the_tokenizer_has(tmp_path: Path) -> None:
+    """Where the output is wider than the tokenizer, as Qwen's is."""
+    folder = build_model(tmp_path / "wide", template=THINKING, vocab_size=600)
+    loaded = load_model(str(folder), dtype="fp32", cache=tmp_path / "cache")
+    assert loaded.model.vocabulary > loaded.tokenizer.size
+    completion = engine_of(loaded).complete(Request("s", prompt_ids(loaded), SCHEMA, 300, wild(0), thinks=True))
+    assert completion.thinking
+    assert max(completion.token_ids) < loaded.tokenizer.size
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -24,27 +24,31 @@ PROPERTIES: dict[str, Any] = {
 SCHEMA: Mapping[str, Any] = {
     "type": "object", "properties": PROPERTIES, "required": list(PROPERTIES), "additionalProperties": False,
 }  # fmt: skip
-PROMPT = [270, 298, 258, 24, 31, 270, 298, 258]
+SAID = '{"where":"out.txt","sure":true,"line":1}\n{"where":"folder","sure":false,"line":2}\n'
+"""In the prompt, so that there is something to guess with."""
 SAMPLES = 600
 
 
 def by_the_engine(loaded: LoadedModel, temperature: float, *, drafts: bool) -> Counter[str]:
-    engine = engine_of(loaded, drafts=drafts)
-    return Counter(
-        engine.complete(Request("s", PROMPT, SCHEMA, 60, Sampling(temperature=temperature, seed=seed))).text
+    engine, prompt = engine_of(loaded, drafts=drafts), loaded.tokenizer.encode(SAID)
+    said = [
+        engine.complete(Request("s", prompt, SCHEMA, 60, Sampling(temperature=temperature, seed=seed)))
         for seed in range(SAMPLES)
-    )
+    ]
+    wrong = sum(each.usage.drafted - each.usage.accepted for each in said)
+    assert (wrong > SAMPLES / 4) is drafts, "guesses that were wrong are what could spoil the distribution"
+    return Counter(each.text for each in said)
 
 
 def by_rejection(loaded: LoadedModel) -> Counter[str]:
     """The textbook way: draw from all tokens, throw away what the grammar does not allow, draw again."""
-    engine = engine_of(loaded)
+    engine, prompt = engine_of(loaded), loaded.tokenizer.encode(SAID)
     randomness = torch.Generator().manual_seed(2)
 
     @cache
     def probabilities(ids: tuple[int, ...]) -> torch.Tensor:
         with torch.inference_mode():
-            return engine.network.forward([Row(engine.network.new_cache(), [*PROMPT, *ids])])[0].softmax(0)
+            return engine.network.forward([Row(engine.network.new_cache(), [*prompt, *ids])])[0].softmax(0)
 
     found: Counter[str] = Counter()
     for _ in range(SAMPLES):

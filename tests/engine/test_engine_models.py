@@ -139,6 +139,19 @@ def test_auto_measures_once_and_remembers(model_folder: FolderOf, tmp_path: Path
 # --- what a person may get wrong --------------------------------------------------------------------------------
 
 
+def test_auto_needs_no_cache_folder_and_no_sound_note(model_folder: FolderOf, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert load_model(str(model_folder("llama")), cache=tmp_path / "file").dtype in ("fp32", "int8")
+    cache = tmp_path / "cache"
+    expected = load_model(str(model_folder("llama")), cache=cache)
+    for note in cache.glob("precision/*"):
+        note.write_text("{}")
+    for note in cache.glob("digests/*"):
+        note.write_bytes(b"\xff" if note.stat().st_ino % 2 else b"")
+    again = load_model(str(model_folder("llama")), cache=cache)
+    assert (again.dtype, again.lineage) == (expected.dtype, expected.lineage)
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
@@ -228,8 +241,14 @@ def test_loading_the_llama_family_does_not_import_transformers(model_folder: Fol
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"use_rslora": True, "r": 8}, {"use_dora": True}, {"rank_pattern": {"v_proj": 2}}],
-    ids=["plain", "rslora", "dora", "ranks"],
+    [
+        {},
+        {"use_rslora": True, "r": 8},
+        {"use_dora": True},
+        {"rank_pattern": {"v_proj": 2}},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+    ],
+    ids=["plain", "rslora", "dora", "ranks", "embedding"],
 )
 def test_an_adapter_does_what_peft_does(options: dict[str, Any], model_folder: FolderOf, tmp_path: Path) -> None:
     base = model_folder("qwen2")
@@ -331,6 +350,12 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path: Path) -> None:
     with pytest.raises(WhetstoneError, match=r"bad\.gguf cannot be converted"):
         load(tmp_path / "bad.gguf", tmp_path)
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(gguf_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(WhetstoneError, match=r"cannot be written to .*paths\.cache"):
+        load(gguf_file, tmp_path / "file")
 
 
 def test_a_full_disk_is_noticed_before_the_work(gguf_file: Path, tmp_path: Path, monkeypatch: Any) -> None:

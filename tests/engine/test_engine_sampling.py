@@ -56,6 +56,14 @@ def test_the_log_probability_is_before_temperature() -> None:
         assert logprob == pytest.approx(float(LOGITS.log_softmax(0)[id]), abs=1e-5)
 
 
+def test_no_draw_makes_a_token_impossible() -> None:
+    """Of 2**25 draws one is so close to 1 that float32 takes it for 1."""
+    vocabulary, seed, place = 49152, 4, 18243
+    only = torch.zeros(vocabulary, dtype=torch.bool)
+    only[place] = True
+    assert choose(torch.zeros(vocabulary), only, Sampling(1.0, seed=seed), 0)[0] == place
+
+
 def test_noise_depends_on_seed_stream_step_and_place_only() -> None:
     flat = torch.zeros(50_000)
 

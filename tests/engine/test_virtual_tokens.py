@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_one_sentence(made: tuple[Path, Path], tmp_path: Pa
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "ensemble.json").write_text(json.dumps(describe_ensemble([made[1], made[1]])))
     with pytest.raises(WhetstoneError, match="virtual tokens and cannot be one of an ensemble"):
-        load_ensemble(tmp_path / "e", loaded.lineage, lambda member: _load((made[0], member), tmp_path))
+        load_ensemble(tmp_path / "e", loaded.lineage, lambda member, _: _load((made[0], member), tmp_path))
 
 
 def test_a_cache_without_virtual_tokens_has_nothing_before_its_ids() -> None:

@@ -168,6 +168,22 @@ def test_an_ensemble_averages_the_probabilities_of_its_members(world: World) -> 
     assert together.sessions == {"s1", "s2", "s3"}
 
 
+def test_members_of_an_ensemble_have_one_number_format(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` asks for each network by itself, and may find that int8 will do for one and not for another."""
+    from agent.engine import choice
+
+    chosen = iter(("int8", "fp32"))
+    monkeypatch.setattr(choice, "choose_dtype", lambda build, *_, **__: (build(next(chosen)), "by turns"))
+    members = [world.registry.add(world.trained(seed)) for seed in (1, 2)]
+    together = world.registry.add(write_ensemble(world.folder / "e", members))
+    settings = world.settings(together.id)
+    model = settings.model.model_copy(update={"dtype": "auto"})
+    loaded = load_chosen(settings.model_copy(update={"model": model}))
+    assert loaded.dtype == "int8"
+    assert logits(loaded).isfinite().all()
+    assert next(chosen) == "fp32", "only the first was asked"
+
+
 def test_an_ensemble_notices_that_a_member_is_gone(world: World) -> None:
     members = [world.registry.add(world.trained(seed)) for seed in (1, 2)]
     together = world.registry.add(write_ensemble(world.folder / "e", members))
