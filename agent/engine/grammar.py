@@ -5,8 +5,8 @@ JSON is written without blanks between its parts: on the starter's vocabulary an
 with a blank after each comma and colon, because `","` and `":"` are single tokens.
 
 Covers: every text a matcher accepts validates against the schema, closing plans included.
-Does not cover: keywords llguidance cannot express; `check_schema` refuses those by name. Where `additionalProperties` is
-a schema, a property's name may come again spelled with escapes; and the blanks that `\\s` means are not Python's.
+Does not cover: keywords llguidance cannot express; `check_schema` refuses those by name. Where `additionalProperties`
+is a schema, a property's name may come again spelled with escapes; and the blanks of a pattern are not Python's.
 """
 
 from __future__ import annotations
