@@ -52,21 +52,26 @@ class PrefixFiles:
         return KVCache.of(ids, pairs)
 
     def write(self, ids: Sequence[int], cache: KVCache) -> None:
-        """Keep what `cache` holds of `ids`, which it begins with. A full disk costs time at the next start, no more."""
-        from safetensors.torch import save
-
+        """Keep what `cache` holds of `ids`, which it begins with. A full disk, or no memory for a copy, costs time at
+        the next start, no more."""
         file = self._file(ids)
         if file in self._known:
             return
         self._known.add(file)
-        tensors: dict[str, Tensor] = {}
-        for n, (keys, values) in enumerate(cache.held(len(ids))):
-            tensors[f"{n}.keys"], tensors[f"{n}.values"] = keys.contiguous(), values.contiguous()
-        content = save(tensors)
-        keep_file(file, lambda place: place.write_bytes(sha256(content).digest() + content), newest=KEPT)
+        keep_file(file, lambda place: place.write_bytes(_content(cache.held(len(ids)))), newest=KEPT)
 
     def _file(self, ids: Sequence[int]) -> Path:
         return self._folder / f"{sha256(f'{self._key} {list(ids)}'.encode()).hexdigest()[:32]}.kv"
+
+
+def _content(held: Sequence[tuple[Tensor, Tensor]]) -> bytes:
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    for n, (keys, values) in enumerate(held):
+        tensors[f"{n}.keys"], tensors[f"{n}.values"] = keys.contiguous(), values.contiguous()
+    content = save(tensors)
+    return sha256(content).digest() + content
 
 
 def _split(raw: bytes) -> tuple[bytes, bytes]:

@@ -41,6 +41,7 @@ class Scheduler:
         self._rows = rows
         self._arrivals: queue.SimpleQueue[_Waiting | str | None] = queue.SimpleQueue()
         self._closed = False
+        self._broken_by = ""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
@@ -55,10 +56,13 @@ class Scheduler:
         """Decode one action; returns when it is done. Raises what `Engine.complete` raises.
 
         `request.on_text` and `request.cancelled` are called in the engine's thread. Raises WhetstoneError when the
-        scheduler is closed, or when the session has a request under way.
+        scheduler is closed, or when the session has a request under way. An error of the engine itself is raised for
+        all that wait, and closes the scheduler.
         """
         result: Future[Completion] = Future()
         with self._lock:
+            if self._broken_by:
+                raise WhetstoneError(f"the engine stopped after an error ({self._broken_by}): start it again")
             if self._closed:
                 raise WhetstoneError("the engine is closed: no more actions can be decoded")
             self._arrivals.put(_Waiting(request, result))
@@ -79,10 +83,22 @@ class Scheduler:
         self._thread.join()
 
     def _serve(self) -> None:
-        import torch
-
         waiting: deque[_Waiting] = deque()
         running: list[tuple[Generation, Future[Completion]]] = []
+        try:
+            self._decode(waiting, running)
+        except BaseException as error:
+            # Nobody else would ever answer them.
+            with self._lock:
+                self._closed, self._broken_by = True, repr(error)
+            self._receive_rest(waiting)
+            for result in [*(result for _, result in running), *(each.result for each in waiting)]:
+                if not result.done():
+                    result.set_exception(error)
+
+    def _decode(self, waiting: deque[_Waiting], running: list[tuple[Generation, Future[Completion]]]) -> None:
+        import torch
+
         more = True
         with torch.inference_mode():
             while more or running or waiting:
@@ -90,7 +106,12 @@ class Scheduler:
                     more = self._receive(waiting, block=not running and not waiting)
                 self._admit(waiting, running)
                 if running:
-                    running = self._pass(running)
+                    self._pass(running)
+
+    def _receive_rest(self, waiting: deque[_Waiting]) -> None:
+        while not self._arrivals.empty():
+            if isinstance(arrival := self._arrivals.get(), _Waiting):
+                waiting.append(arrival)
 
     def _receive(self, waiting: deque[_Waiting], *, block: bool) -> bool:
         """Take what has arrived; False once nothing will any more."""
@@ -113,14 +134,16 @@ class Scheduler:
             generations = [generation for generation, _ in running]
             if generations and (self._being_read(request, generations) or not self.engine.fits(request, generations)):
                 return
-            result = waiting.popleft().result
+            result = waiting[0].result
             try:
                 if any(g.request.session == request.session for g in generations):
                     raise WhetstoneError(f"session {request.session} has an action under way: wait for it")
                 generation = self.engine.begin(request)
             except Exception as error:
+                waiting.popleft()
                 result.set_exception(error)
                 continue
+            waiting.popleft()
             running.append((generation, result))
             self.engine.trim([generation for generation, _ in running])
             self._settle(running)
@@ -136,9 +159,7 @@ class Scheduler:
                     return True
         return False
 
-    def _pass(
-        self, running: list[tuple[Generation, Future[Completion]]]
-    ) -> list[tuple[Generation, Future[Completion]]]:
+    def _pass(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
         try:
             self.engine.advance([generation for generation, _ in running])
         except Exception as error:
@@ -146,14 +167,11 @@ class Scheduler:
             for generation, result in running:
                 self.engine.forget(generation.request.session)
                 result.set_exception(error)
-            return []
-        return self._settle(running)
+            running.clear()
+        self._settle(running)
 
-    def _settle(
-        self, running: list[tuple[Generation, Future[Completion]]]
-    ) -> list[tuple[Generation, Future[Completion]]]:
+    def _settle(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
         for generation, result in running:
             if generation.done and not result.done():
                 result.set_result(self.engine.completion(generation))
         running[:] = [pair for pair in running if not pair[0].done]
-        return running

@@ -173,3 +173,25 @@ def test_a_closed_scheduler_has_finished_what_was_asked_and_takes_no_more(loaded
     scheduler.close()
     with pytest.raises(WhetstoneError, match="closed"):
         scheduler.complete(own[1])
+
+
+def test_an_error_of_the_engine_itself_is_told_to_all_that_wait(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = requests(llama, 4)
+    engine = engine_of(llama)
+    scheduler = Scheduler(engine)
+
+    def trim(_: object) -> None:
+        while scheduler._arrivals.qsize() < len(others):  # pyright: ignore[reportPrivateUsage]
+            time.sleep(0.001)
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(engine, "trim", trim)
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(scheduler.complete, one) for one in (first, *others)]
+        told = [each.exception(30) for each in asked]
+    assert [str(error) for error in told] == ["no memory"] * 4
+    with pytest.raises(WhetstoneError, match=r"stopped after an error \(MemoryError\('no memory'\)\)"):
+        scheduler.complete(first)
+    scheduler.close()

@@ -158,6 +158,20 @@ def test_a_cache_folder_that_cannot_be_written_stops_nothing(model_folder: Folde
     assert answer(loaded, tmp_path / "file").token_ids == answer(loaded, None).token_ids
 
 
+def test_no_memory_for_a_copy_of_the_system_turn_stops_nothing(
+    model_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(model_folder("llama"), tmp_path)
+    without = answer(loaded, None)
+
+    def save(_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("safetensors.torch.save", save)
+    assert answer(loaded, tmp_path).token_ids == without.token_ids
+    assert list((tmp_path / "prefixes").glob("*")) == []
+
+
 def test_threads_are_told_to_sleep_before_torch_is_imported(tmp_path: Path) -> None:
     """Read by OpenMP at torch's import, so by then it must be there: for a training too, which loads no network."""
     build_model(tmp_path / "tiny")
