@@ -8,10 +8,11 @@ closing braces are never computed, they are read with the next prompt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent.engine.chat import END_THINK
 from agent.engine.generation import Generation
@@ -101,7 +102,8 @@ class Engine:
         """Decode one action for each request, all in the same forward passes; results in the order of `requests`.
 
         What each gets does not depend on the others. Raises WhetstoneError if two requests name one session, if a
-        prompt leaves no room in the context, or if the model's output is not a number.
+        prompt leaves no room in the context, or if the model's output is not a number; and what an `on_text` or
+        `cancelled` of theirs raised.
         """
         import torch
 
@@ -112,7 +114,8 @@ class Engine:
             generations = [self.begin(request) for request in requests]
             self.trim(generations)
             while running := [generation for generation in generations if not generation.done]:
-                self.advance(running)
+                for error in self.advance(running).values():
+                    raise error
             self.trim(generations)
         return [self.completion(generation) for generation in generations]
 
@@ -169,34 +172,40 @@ class Engine:
             return None
         return self._prefixes.read(request.ids[: request.shared])
 
-    def advance(self, running: Sequence[Generation]) -> None:
+    def advance(self, running: Sequence[Generation]) -> dict[Generation, BaseException]:
         """One forward pass over what each generation has pending, and one new token for those that are up to date.
 
-        To be called under `torch.inference_mode()`, with generations that are not done.
+        To be called under `torch.inference_mode()`, with generations that are not done. Returns what ended single ones
+        for good: their text cannot be written, their `on_text` raised. What the forward pass raises concerns all.
         """
+        failed: dict[Generation, BaseException] = {}
         for generation in running:
-            if generation.request.cancelled():
-                generation.stop("cancelled")
-            elif time.monotonic() >= generation.request.deadline:
-                generation.stop("time")
-        live = [generation for generation in running if not generation.done]
-        if not live:
-            return
-        guessed = PASS_TOKENS // len(live) - 1
-        rows = [self._row(g, guessed) for g in live]
+            with _failing_alone(generation, failed):
+                if finish := _called_off(generation.request):
+                    generation.stop(finish)
+        live = [generation for generation in running if not generation.done and generation not in failed]
+        guessed = PASS_TOKENS // max(1, len(live)) - 1
+        rows: dict[Generation, Row] = {}
+        for generation in live:
+            with _failing_alone(generation, failed):
+                rows[generation] = self._row(generation, guessed)
+        if not rows:
+            return failed
         started = time.perf_counter()
-        logits = self.network.forward(rows)
+        logits = self.network.forward(list(rows.values()))
         elapsed = (time.perf_counter() - started) * 1000
-        width = sum(row.count for row in rows)
+        width = sum(row.count for row in rows.values())
         end = 0
-        for generation, row in zip(live, rows, strict=True):
+        for generation, row in rows.items():
             begin, end = end, end + row.wanted
             reading = row.start < len(generation.prompt)
             generation.milliseconds["prefill" if reading else "decode"] += elapsed * row.count / width
             drafted = row.wanted - 1
             generation.cache.ids += row.ids[: row.count - drafted]
             if not generation.pending:
-                self._sample_along(generation, row.ids[row.count - drafted :], logits[begin:end])
+                with _failing_alone(generation, failed):
+                    self._sample_along(generation, row.ids[row.count - drafted :], logits[begin:end])
+        return failed
 
     def _row(self, generation: Generation, guessed: int) -> Row:
         """What the next pass reads of this generation: what is pending, and where that ends in a choice, a guess of at
@@ -292,6 +301,21 @@ class Engine:
             prompt_digest=prompt_digest(g.prompt),
             milliseconds={name: round(value, 3) for name, value in milliseconds.items()},
         )
+
+
+def _called_off(request: Request) -> Literal["cancelled", "time"] | None:
+    if request.cancelled():
+        return "cancelled"
+    return "time" if time.monotonic() >= request.deadline else None
+
+
+@contextmanager
+def _failing_alone(generation: Generation, failed: dict[Generation, BaseException]) -> Generator[None]:
+    """What goes wrong in here concerns this generation alone. Rust's panics (the grammar's) are no `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        failed[generation] = error
 
 
 def prompt_digest(ids: Sequence[int]) -> str:

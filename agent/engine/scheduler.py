@@ -130,16 +130,17 @@ class Scheduler:
 
     def _admit(self, waiting: deque[_Waiting], running: list[tuple[Generation, Future[Completion]]]) -> None:
         while waiting and len(running) < self._rows:
-            request = waiting[0].request
+            request, result = waiting[0].request, waiting[0].result
             generations = [generation for generation, _ in running]
-            if generations and (self._being_read(request, generations) or not self.engine.fits(request, generations)):
-                return
-            result = waiting[0].result
             try:
+                if generations and (
+                    self._being_read(request, generations) or not self.engine.fits(request, generations)
+                ):
+                    return
                 if any(g.request.session == request.session for g in generations):
                     raise WhetstoneError(f"session {request.session} has an action under way: wait for it")
                 generation = self.engine.begin(request)
-            except Exception as error:
+            except BaseException as error:
                 waiting.popleft()
                 result.set_exception(error)
                 continue
@@ -160,18 +161,24 @@ class Scheduler:
         return False
 
     def _pass(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
+        generations = [generation for generation, _ in running]
         try:
-            self.engine.advance([generation for generation, _ in running])
+            failed = self.engine.advance(generations)
         except Exception as error:
-            # One pass serves all: what broke it (memory, a model whose output is not a number) is told to each.
-            for generation, result in running:
+            # One pass serves all: what broke it (memory, say) is told to each.
+            failed = dict.fromkeys(generations, error)
+        for generation, result in running:
+            if generation in failed:
                 self.engine.forget(generation.request.session)
-                result.set_exception(error)
-            running.clear()
+                result.set_exception(failed[generation])
+        running[:] = [pair for pair in running if pair[0] not in failed]
         self._settle(running)
 
     def _settle(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
         for generation, result in running:
-            if generation.done and not result.done():
-                result.set_result(self.engine.completion(generation))
+            if generation.done:
+                try:
+                    result.set_result(self.engine.completion(generation))
+                except BaseException as error:
+                    result.set_exception(error)
         running[:] = [pair for pair in running if not pair[0].done]

@@ -175,6 +175,35 @@ def test_a_closed_scheduler_has_finished_what_was_asked_and_takes_no_more(loaded
         scheduler.complete(own[1])
 
 
+@pytest.mark.parametrize("fault", ["follow", "on_text", "cancelled"])
+def test_what_one_request_does_wrong_is_told_to_it_alone(llama: LoadedModel, fault: str) -> None:
+    good, bad = requests(llama, 2)
+    joined = threading.Event()
+    calls = 0
+
+    def breaks(*_: object) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise OSError("the terminal is gone")
+        return False
+
+    if fault == "follow":
+        bad = replace(bad, follow="this is no action")
+    elif fault == "on_text":
+        bad = replace(bad, on_text=breaks)
+    else:
+        bad = replace(bad, cancelled=breaks)
+    engine, network = counting(llama)
+    with Scheduler(engine) as scheduler, ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(scheduler.complete, replace(good, on_text=lambda _: joined.set() or time.sleep(0.02)))
+        assert joined.wait(30)
+        error = threads.submit(scheduler.complete, bad).exception(30)
+        assert slow.result(30).token_ids == engine_of(llama).complete(good).token_ids
+    assert isinstance(error, WhetstoneError if fault == "follow" else OSError)
+    assert any(len(rows) == 2 for rows in network.passes), "they did share a pass"
+
+
 def test_an_error_of_the_engine_itself_is_told_to_all_that_wait(
     llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
