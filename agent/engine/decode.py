@@ -145,6 +145,27 @@ class Engine:
 
     def begin(self, request: Request) -> Generation:
         """Start on a request. Raises WhetstoneError if its prompt leaves no room in the context."""
+        generation = self._generation(request)
+        wanted = [*generation.prompt, *generation.ids]
+        generation.cache = self._caches.open(request.session, wanted, lambda: self._kept(request))
+        generation.reused = min(len(generation.cache.ids), len(generation.prompt))
+        return generation
+
+    def called_off(self, request: Request) -> Completion | None:
+        """The result of a request that was cancelled, or came to its deadline, before it began; None if it may begin.
+
+        As with one that began, its action is closed without the model. Raises what `begin` and `cancelled` raise.
+        """
+        finish = _called_off(request)
+        if finish is None:
+            return None
+        generation = self._generation(request)
+        generation.cache = KVCache(0)
+        if not generation.done:
+            generation.stop(finish)
+        return self.completion(generation)
+
+    def _generation(self, request: Request) -> Generation:
         room = self.context_tokens - len(request.ids)
         if room < 1 or not request.ids:
             raise WhetstoneError(
@@ -161,9 +182,6 @@ class Engine:
             on_text=request.on_text,
         )
         generation.request, generation.started = request, started
-        wanted = [*generation.prompt, *generation.ids]
-        generation.cache = self._caches.open(request.session, wanted, lambda: self._kept(request))
-        generation.reused = min(len(generation.cache.ids), len(generation.prompt))
         return generation
 
     def _kept(self, request: Request) -> KVCache | None:

@@ -22,10 +22,18 @@ from agent.types import Completion, WhetstoneError
 ROWS = 16
 
 
-@dataclass(frozen=True)
-class _Waiting:
+@dataclass(eq=False)
+class _Asked:
     request: Request
     result: Future[Completion]
+    forget: bool = False
+    """Its session was given up meanwhile: the cache goes when this is answered."""
+
+
+@dataclass(eq=False)
+class _Running:
+    asked: _Asked
+    generation: Generation
 
 
 class Scheduler:
@@ -33,13 +41,16 @@ class Scheduler:
 
     First come, first served. A request waits where the caches of those that run would outgrow `engine.cache_bytes`
     with it, and where one that runs is just reading the beginning they have in common, which is then copied, not read
-    twice. `complete` and `forget` may be called from any thread; close it, or use it as a context manager.
+    twice; while it waits its deadline and cancellation are looked at between passes, as when it runs. `complete` and
+    `forget` may be called from any thread; close it, or use it as a context manager.
     """
 
     def __init__(self, engine: Engine, *, rows: int = ROWS) -> None:
         self.engine = engine
         self._rows = rows
-        self._arrivals: queue.SimpleQueue[_Waiting | str | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Asked | str | None] = queue.SimpleQueue()
+        self._waiting: deque[_Asked] = deque()
+        self._running: list[_Running] = []
         self._closed = False
         self._broken_by = ""
         self._lock = threading.Lock()
@@ -65,11 +76,11 @@ class Scheduler:
                 raise WhetstoneError(f"the engine stopped after an error ({self._broken_by}): start it again")
             if self._closed:
                 raise WhetstoneError("the engine is closed: no more actions can be decoded")
-            self._arrivals.put(_Waiting(request, result))
+            self._arrivals.put(_Asked(request, result))
         return result.result()
 
     def forget(self, session: str) -> None:
-        """Drop a session's cache, in its turn."""
+        """Drop a session's cache, after what was asked for that session before."""
         with self._lock:
             if not self._closed:
                 self._arrivals.put(session)
@@ -82,38 +93,36 @@ class Scheduler:
                 self._arrivals.put(None)
         self._thread.join()
 
+    # --- in the engine's thread -----------------------------------------------------------------------------------
+
     def _serve(self) -> None:
-        waiting: deque[_Waiting] = deque()
-        running: list[tuple[Generation, Future[Completion]]] = []
         try:
-            self._decode(waiting, running)
+            self._decode()
         except BaseException as error:
             # Nobody else would ever answer them.
             with self._lock:
                 self._closed, self._broken_by = True, repr(error)
-            self._receive_rest(waiting)
-            for result in [*(result for _, result in running), *(each.result for each in waiting)]:
-                if not result.done():
-                    result.set_exception(error)
+            while not self._arrivals.empty():
+                if isinstance(arrival := self._arrivals.get(), _Asked):
+                    self._waiting.append(arrival)
+            for asked in [*(each.asked for each in self._running), *self._waiting]:
+                if not asked.result.done():
+                    asked.result.set_exception(error)
 
-    def _decode(self, waiting: deque[_Waiting], running: list[tuple[Generation, Future[Completion]]]) -> None:
+    def _decode(self) -> None:
         import torch
 
         more = True
         with torch.inference_mode():
-            while more or running or waiting:
+            while more or self._running or self._waiting:
                 if more:
-                    more = self._receive(waiting, block=not running and not waiting)
-                self._admit(waiting, running)
-                if running:
-                    self._pass(running)
+                    more = self._receive(block=not self._running and not self._waiting)
+                self._call_off()
+                self._admit()
+                if self._running:
+                    self._pass()
 
-    def _receive_rest(self, waiting: deque[_Waiting]) -> None:
-        while not self._arrivals.empty():
-            if isinstance(arrival := self._arrivals.get(), _Waiting):
-                waiting.append(arrival)
-
-    def _receive(self, waiting: deque[_Waiting], *, block: bool) -> bool:
+    def _receive(self, *, block: bool) -> bool:
         """Take what has arrived; False once nothing will any more."""
         while True:
             try:
@@ -123,15 +132,35 @@ class Scheduler:
             block = False
             if arrival is None:
                 return False
-            if isinstance(arrival, str):
-                self.engine.forget(arrival)
+            if isinstance(arrival, _Asked):
+                self._waiting.append(arrival)
             else:
-                waiting.append(arrival)
+                self._forget(arrival)
 
-    def _admit(self, waiting: deque[_Waiting], running: list[tuple[Generation, Future[Completion]]]) -> None:
-        while waiting and len(running) < self._rows:
-            request, result = waiting[0].request, waiting[0].result
-            generations = [generation for generation, _ in running]
+    def _forget(self, session: str) -> None:
+        for asked in [*reversed(self._waiting), *(each.asked for each in self._running)]:
+            if asked.request.session == session:
+                asked.forget = True
+                return
+        self.engine.forget(session)
+
+    def _call_off(self) -> None:
+        """Answer those that wait and are cancelled or late: a tool or a view of theirs may wait for it."""
+        for asked in self._waiting:
+            try:
+                completion = self.engine.called_off(asked.request)
+            except BaseException as error:
+                self._answer(asked, error)
+            else:
+                if completion is not None:
+                    self._answer(asked, completion)
+        self._waiting = deque(asked for asked in self._waiting if not asked.result.done())
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._rows:
+            asked = self._waiting[0]
+            request = asked.request
+            generations = [each.generation for each in self._running]
             try:
                 if generations and (
                     self._being_read(request, generations) or not self.engine.fits(request, generations)
@@ -141,13 +170,13 @@ class Scheduler:
                     raise WhetstoneError(f"session {request.session} has an action under way: wait for it")
                 generation = self.engine.begin(request)
             except BaseException as error:
-                waiting.popleft()
-                result.set_exception(error)
+                self._answer(asked, error)
+                self._waiting.popleft()
                 continue
-            waiting.popleft()
-            running.append((generation, result))
-            self.engine.trim([generation for generation, _ in running])
-            self._settle(running)
+            self._waiting.popleft()
+            self._running.append(_Running(asked, generation))
+            self.engine.trim([each.generation for each in self._running])
+            self._settle()
 
     def _being_read(self, request: Request, running: Sequence[Generation]) -> bool:
         """Whether a running request is reading what this one begins with, further than any cache holds it yet."""
@@ -160,25 +189,33 @@ class Scheduler:
                     return True
         return False
 
-    def _pass(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
-        generations = [generation for generation, _ in running]
+    def _pass(self) -> None:
+        generations = [each.generation for each in self._running]
         try:
             failed = self.engine.advance(generations)
         except Exception as error:
             # One pass serves all: what broke it (memory, say) is told to each.
             failed = dict.fromkeys(generations, error)
-        for generation, result in running:
-            if generation in failed:
-                self.engine.forget(generation.request.session)
-                result.set_exception(failed[generation])
-        running[:] = [pair for pair in running if pair[0] not in failed]
-        self._settle(running)
+        for each in self._running:
+            if each.generation in failed:
+                each.asked.forget = True
+                self._answer(each.asked, failed[each.generation])
+        self._settle()
 
-    def _settle(self, running: list[tuple[Generation, Future[Completion]]]) -> None:
-        for generation, result in running:
-            if generation.done:
+    def _settle(self) -> None:
+        for each in self._running:
+            if each.generation.done and not each.asked.result.done():
                 try:
-                    result.set_result(self.engine.completion(generation))
+                    outcome = self.engine.completion(each.generation)
                 except BaseException as error:
-                    result.set_exception(error)
-        running[:] = [pair for pair in running if not pair[0].done]
+                    outcome = error
+                self._answer(each.asked, outcome)
+        self._running = [each for each in self._running if not each.asked.result.done()]
+
+    def _answer(self, asked: _Asked, outcome: Completion | BaseException) -> None:
+        if asked.forget:
+            self.engine.forget(asked.request.session)
+        if isinstance(outcome, BaseException):
+            asked.result.set_exception(outcome)
+        else:
+            asked.result.set_result(outcome)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import pytest
+from jsonschema import validate
 from torch import Tensor
 
 from agent.engine.decode import Engine, Request
@@ -102,8 +104,11 @@ def test_requests_wait_where_memory_would_not_hold_them_together(loaded: LoadedM
 
 
 @contextmanager
-def lined_up(scheduler: Scheduler, running: Request, own: Sequence[Request]) -> Generator[list[str]]:
-    """While one request is held between two tokens, the others arrive in this order; gives the order they begin in."""
+def lined_up(
+    scheduler: Scheduler, running: Request, own: Sequence[Request], then: Callable[[], object] = lambda: None
+) -> Generator[list[str]]:
+    """While one request is held between two tokens, the others arrive in this order, and after them what `then` asks;
+    gives the order they begin in."""
     held, release = threading.Event(), threading.Event()
     began: list[str] = []
 
@@ -123,6 +128,7 @@ def lined_up(scheduler: Scheduler, running: Request, own: Sequence[Request]) -> 
             asked.append(threads.submit(scheduler.complete, replace(one, on_text=partial(begin, one.session))))
             while scheduler._arrivals.qsize() < len(asked):  # pyright: ignore[reportPrivateUsage]
                 time.sleep(0.001)
+        then()
         release.set()
         for each in [first, *asked]:
             assert each.result(60).text
@@ -173,6 +179,44 @@ def test_a_closed_scheduler_has_finished_what_was_asked_and_takes_no_more(loaded
     scheduler.close()
     with pytest.raises(WhetstoneError, match="closed"):
         scheduler.complete(own[1])
+
+
+@pytest.mark.parametrize("why", ["time", "cancelled"])
+def test_a_request_that_waits_hears_its_deadline_and_its_cancellation(llama: LoadedModel, why: str) -> None:
+    first, second, third = requests(llama, 3)
+    joined, release = threading.Event(), threading.Event()
+    engine = engine_of(llama)
+
+    def hold(_: str) -> None:
+        joined.set()
+        release.wait(0.05)
+
+    with Scheduler(engine, rows=1) as scheduler, ThreadPoolExecutor(3) as threads:
+        running = threads.submit(scheduler.complete, replace(first, on_text=hold))
+        assert joined.wait(30)
+        soon = time.monotonic() + 0.1
+        late = replace(second, **{"time": {"deadline": soon}, "cancelled": {"cancelled": lambda: True}}[why])  # type: ignore[arg-type]
+        waits = threads.submit(scheduler.complete, late)
+        other = threads.submit(scheduler.complete, third)
+        completion = waits.result(30)
+        assert not running.done(), "it did not wait for a free row"
+        release.set()
+        assert running.result(30).token_ids == engine_of(llama).complete(first).token_ids
+        assert other.result(30).token_ids == engine_of(llama).complete(third).token_ids
+    assert completion.finish == why
+    assert not any(completion.sampled)
+    validate(json.loads(completion.text), dict(late.schema))
+    assert engine.holds(second.session) == 0
+
+
+def test_a_session_is_forgotten_after_what_was_asked_for_it_before(llama: LoadedModel) -> None:
+    first, second = requests(llama, 2)
+    engine = engine_of(llama)
+    with Scheduler(engine, rows=1) as scheduler:
+        with lined_up(scheduler, first, [second], then=lambda: scheduler.forget(second.session)) as began:
+            assert began == [second.session]
+        assert engine.holds(second.session) == 0
+        assert engine.holds(first.session) > 0
 
 
 @pytest.mark.parametrize("fault", ["follow", "on_text", "cancelled"])
