@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from agent.engine.chat import END_THINK
 from agent.engine.generation import Generation
 from agent.engine.grammar import Vocabulary
-from agent.engine.kvcache import SHARE_TOKENS, CacheStore, KVCache, common_prefix
+from agent.engine.kvcache import GROWTH_TOKENS, SHARE_TOKENS, CacheStore, KVCache, common_prefix
 from agent.engine.network import Network, Row
 from agent.engine.prefixes import PrefixFiles
 from agent.engine.sampling import Sampling, choose, follow
@@ -93,6 +93,7 @@ class Engine:
         self._prefill_tokens = prefill_tokens
         self._caches = CacheStore(network.new_cache, cache_bytes)
         self._prefixes = prefixes
+        self._position_bytes = 0
 
     def complete(self, request: Request) -> Completion:
         """Decode one action. See `complete_many`."""
@@ -116,7 +117,7 @@ class Engine:
             while running := [generation for generation in generations if not generation.done]:
                 for error in self.advance(running).values():
                     raise error
-            self.trim(generations)
+                self.trim([g for g in running if not g.done] or running[-1:])
         return [self.completion(generation) for generation in generations]
 
     def forget(self, session: str) -> None:
@@ -131,13 +132,27 @@ class Engine:
 
     def trim(self, in_use: Sequence[Generation]) -> None:
         """Drop caches until their budget holds, the least recently used first; those in use stay."""
+        self._position_bytes = self._caches.bytes_per_token or self._position_bytes
         self._caches.trim([generation.request.session for generation in in_use])
 
     def fits(self, request: Request, running: Sequence[Generation]) -> bool:
-        """Whether keys and values of all these, each at its full length, stay within the budget."""
-        requests = [request, *(generation.request for generation in running)]
-        tokens = sum(min(len(r.ids) + r.max_tokens, self.context_tokens) for r in requests)
-        return tokens * self._caches.bytes_per_token <= self._caches.budget
+        """Whether the buffers of all these, each at its full length, stay within the budget.
+
+        What a position takes is known from the first pass on; until then nothing fits beside what runs.
+        """
+        self._position_bytes = self._caches.bytes_per_token or self._position_bytes
+        if not self._position_bytes:
+            return not running
+        before = max((generation.cache.before for generation in running), default=0)
+        taken = self._most_bytes(request, before)
+        for generation in running:
+            taken += max(generation.cache.bytes, self._most_bytes(generation.request, before))
+        return taken <= self._caches.budget
+
+    def _most_bytes(self, request: Request, before: int) -> int:
+        """The largest buffers that `KVCache.write` makes for a request: a full one, with the room it grows by."""
+        positions = before + min(len(request.ids) + request.max_tokens, self.context_tokens)
+        return (positions + max(GROWTH_TOKENS, positions // 4)) * self._position_bytes
 
     def held(self, request: Request) -> int:
         """How many tokens of the prompt some cache holds already."""

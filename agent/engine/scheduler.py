@@ -201,6 +201,8 @@ class Scheduler:
                 each.asked.forget = True
                 self._answer(each.asked, failed[each.generation])
         self._settle()
+        # Buffers grew. The cache used last stays even if it is too large alone: the next step goes on from it.
+        self.engine.trim([each.generation for each in self._running] or generations[-1:])
 
     def _settle(self) -> None:
         for each in self._running:

@@ -16,6 +16,7 @@ from jsonschema import validate
 from torch import Tensor
 
 from agent.engine.decode import Engine, Request
+from agent.engine.kvcache import GROWTH_TOKENS
 from agent.engine.models import LoadedModel
 from agent.engine.network import Network, Row
 from agent.engine.sampling import Sampling
@@ -56,6 +57,12 @@ def requests(loaded: LoadedModel, count: int) -> list[Request]:
     ]
 
 
+def positions(one: Request) -> int:
+    """What its buffers hold at most, with the room they grow by."""
+    full = len(one.ids) + one.max_tokens
+    return full + max(GROWTH_TOKENS, full // 4)
+
+
 def test_each_of_many_sessions_gets_what_it_gets_alone(loaded: LoadedModel) -> None:
     own = requests(loaded, 12)
     alone = [engine_of(loaded).complete(one) for one in own]
@@ -93,7 +100,7 @@ def test_requests_wait_where_memory_would_not_hold_them_together(loaded: LoadedM
     probe = engine_of(loaded)
     probe.complete(own[0])
     per_token = probe._caches.bytes_per_token  # pyright: ignore
-    budget = per_token * (max(len(one.ids) + one.max_tokens for one in own) * 2 + 1)
+    budget = per_token * (max(positions(one) for one in own) * 2 + 1)
     engine, network = counting(loaded, cache_bytes=budget)
     with Scheduler(engine) as scheduler:
         scheduler.complete(own[0])  # what a token takes is known from the first
@@ -101,6 +108,51 @@ def test_requests_wait_where_memory_would_not_hold_them_together(loaded: LoadedM
             together = list(threads.map(scheduler.complete, own))
     assert max(len(rows) for rows in network.passes) == 2
     assert [c.token_ids for c in together] == [engine_of(loaded).complete(one).token_ids for one in own]
+
+
+def test_caches_stay_within_their_budget(llama: LoadedModel) -> None:
+    own = [replace(request(llama, f"{n} " + f"word{n} " * 300, session=f"s{n}"), max_tokens=60) for n in range(6)]
+    probe = engine_of(llama)
+    probe.complete(own[0])
+    budget = probe._caches.bytes_per_token * max(positions(one) for one in own) * 2  # pyright: ignore
+    engine, network = counting(llama, cache_bytes=budget)
+    held: list[int] = []
+    forward = network.forward
+
+    def counted(rows: Sequence[Row]) -> Tensor:
+        held.append(engine._caches.bytes)  # pyright: ignore[reportPrivateUsage]
+        return forward(rows)
+
+    network.forward = counted
+    scheduler = Scheduler(engine)
+
+    def cancelled() -> bool:
+        while scheduler._arrivals.qsize() < len(own):  # pyright: ignore[reportPrivateUsage]
+            time.sleep(0.001)
+        return True
+
+    with scheduler, ThreadPoolExecutor(1 + len(own)) as threads:
+        # They arrive together, before the first pass: what a token takes is not known yet.
+        waits = threads.submit(scheduler.complete, replace(own[0], session="s", cancelled=cancelled))
+        while not scheduler._waiting:  # pyright: ignore[reportPrivateUsage]
+            time.sleep(0.001)
+        together = list(threads.map(scheduler.complete, own))
+        assert waits.result(30).finish == "cancelled"
+    assert [c.token_ids for c in together] == [engine_of(llama).complete(one).token_ids for one in own]
+    assert engine._caches.bytes <= budget  # pyright: ignore[reportPrivateUsage]
+    assert max(held) <= budget
+    assert len(network.passes[0]) == 1
+    assert max(len(rows) for rows in network.passes) == 2
+
+
+def test_a_cache_larger_than_the_budget_serves_the_next_step_of_its_session(llama: LoadedModel) -> None:
+    [one] = requests(llama, 1)
+    engine = engine_of(llama, cache_bytes=1)
+    with Scheduler(engine) as scheduler:
+        scheduler.complete(one)
+        assert scheduler.complete(one).usage.cached == len(one.ids)
+    for _ in range(2):
+        assert engine.complete(one).usage.cached == len(one.ids)
 
 
 @contextmanager
@@ -149,7 +201,7 @@ def test_small_requests_do_not_overtake_a_large_one_for_ever(loaded: LoadedModel
     probe = engine_of(loaded)
     probe.complete(first)
     per_token = probe._caches.bytes_per_token  # pyright: ignore
-    sizes = {one.session: len(one.ids) + one.max_tokens for one in (first, large, *small)}
+    sizes = {one.session: positions(one) for one in (first, large, *small)}
     room = sizes[large.session] + sizes[first.session] - 1  # both do not fit; each fits with a small one
     assert all(sizes[one.session] + sizes[first.session] <= room for one in small)
     with Scheduler(engine_of(loaded, cache_bytes=per_token * room)) as scheduler:
