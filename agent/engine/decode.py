@@ -15,17 +15,18 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from agent.engine.chat import END_THINK
+from agent.engine.choosing import choose_along
 from agent.engine.generation import Generation
 from agent.engine.grammar import Vocabulary
-from agent.engine.kvcache import GROWTH_TOKENS, SHARE_TOKENS, CacheStore, KVCache, common_prefix
+from agent.engine.kvcache import GROWTH_TOKENS, SHARE_TOKENS, CacheStore, KVCache
 from agent.engine.network import Network, Row
 from agent.engine.prefixes import PrefixFiles
-from agent.engine.sampling import Sampling, choose, follow
+from agent.engine.sampling import Sampling
 from agent.engine.tokenizer import ModelTokenizer
 from agent.types import JSON, Completion, TokenUsage, WhetstoneError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 PREFILL_TOKENS = 256
 """Prompt tokens of one row in one forward pass: between passes the deadline and cancellation are looked at."""
@@ -237,7 +238,9 @@ class Engine:
             generation.cache.ids += row.ids[: row.count - drafted]
             if not generation.pending:
                 with _failing_alone(generation, failed):
-                    self._sample_along(generation, row.ids[row.count - drafted :], logits[begin:end])
+                    choose_along(
+                        generation, row.ids[row.count - drafted :], logits[begin:end], self.vocabulary, self.tokenizer
+                    )
         return failed
 
     def _row(self, generation: Generation, guessed: int) -> Row:
@@ -256,24 +259,6 @@ class Engine:
         generation.milliseconds["draft"] += (time.perf_counter() - started) * 1000
         return Row(generation.cache, [*ids, *guess], wanted=1 + len(guess))
 
-    def _sample_along(self, generation: Generation, guess: Sequence[int], logits: Tensor) -> None:
-        """Choose a token, and as many more as the guess foretold. `logits` is [1 + len(guess), vocabulary].
-
-        The cache keeps what was guessed right; it is as if the rest had never been read.
-        """
-        right = 0
-        while True:
-            written = len(generation.ids)
-            self._sample(generation, logits[right])
-            new = generation.ids[written:]
-            agreed = common_prefix(guess[right:], new)
-            right += agreed
-            if generation.done or agreed < len(new):
-                break
-        generation.drafted += len(guess)
-        generation.accepted += right
-        generation.cache.ids += guess[:right]
-
     def _next_ids(self, generation: Generation) -> list[int]:
         pending = generation.pending
         if self._fast_forward or len(generation.cache.ids) < len(generation.prompt):
@@ -284,29 +269,6 @@ class Engine:
                 end = min(end, len(generation.prompt) - len(generation.cache.ids))
             return pending[:end]
         return pending[:1]
-
-    def _sample(self, generation: Generation, logits: Tensor) -> None:
-        started = time.perf_counter()
-        allowed = self._allowed(generation, logits)
-        masked = time.perf_counter()
-        request = generation.request
-        if request.follow is None:
-            id, logprob = choose(logits, allowed, request.sampling, len(generation.ids))
-        else:
-            rest = request.follow.encode()[generation.written :]
-            id, logprob = follow(logits, allowed, self.vocabulary.next_of(rest, self.tokenizer))
-        generation.milliseconds.setdefault("first_token", (time.monotonic() - generation.started) * 1000)
-        generation.take(id, logprob)
-        generation.milliseconds["mask"] += (masked - started) * 1000
-        generation.milliseconds["sample"] += (time.perf_counter() - masked) * 1000
-
-    def _allowed(self, generation: Generation, logits: Tensor) -> Tensor:
-        import numpy
-        import torch
-
-        bits = numpy.frombuffer(generation.mask(), dtype=numpy.uint8)
-        allowed = numpy.unpackbits(bits, count=logits.shape[0], bitorder="little").view(numpy.bool_)
-        return torch.from_numpy(allowed).to(logits.device)
 
     def completion(self, g: Generation) -> Completion:
         """The result of a generation that is done."""
