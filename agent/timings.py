@@ -33,10 +33,9 @@ def time_start(settings: Settings) -> StartTimings:
     Nothing is run or logged. Raises WhetstoneError for what cannot be opened.
     """
     from agent.parts import header, open_parts
-    from agent.policies import open_policy, prepare_policy
+    from agent.policies import open_policy
     from prompts import render
 
-    prepare_policy(settings)
     process = _seconds_of_process()
     goal = Goal("Read notes.txt and say what it is about.", budget=settings.goal_budget())
     began = time.perf_counter()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli import UsageError, program_name
 from agent.cli.options import Chosen, text_or_file
-from agent.policies import prepare_policy
 from agent.types import Ending, Event, Goal, WhetstoneError
 from agent.view import View
 from agent.view.progress import Progress
@@ -35,7 +34,6 @@ def run(
 ) -> int:
     """Run the goal, print its answer (and where the time went), return the exit code of its ending."""
     settings = chosen.load()
-    prepare_policy(settings)
     goal = _goal(settings, goal_text, check_text, schema_text)
     if not settings.paths.workspace.is_dir():
         raise UsageError(f"The workspace {settings.paths.workspace} is not a folder: name an existing one with -w.")
@@ -67,7 +65,6 @@ def resume(
     try:
         path = find_session(now.sessions_folder(), session)
         settings = resume_settings(path, chosen.values(), spelled=chosen.spelled())
-        prepare_policy(settings)
     except JournalError as error:
         raise UsageError(str(error)) from error
     progress = Progress(next_command(now))

@@ -23,7 +23,7 @@ from agent.engine.network import Network, Reader
 from agent.engine.precision import DType
 from agent.engine.quantized_files import int8_weights, whole
 from agent.engine.tokenizer import ModelTokenizer
-from agent.engine.torch_import import import_torch
+from agent.engine.torch_import import import_torch, map_torch
 from agent.engine.virtual import with_virtual_tokens
 from agent.types import WhetstoneError
 
@@ -127,6 +127,9 @@ def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> F
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder, base_digest = _folder(spec, cache, progress)
     _config(folder)
+    import tokenizers  # noqa: F401  # pyright: ignore[reportUnusedImport] - the linker maps one library at a time
+
+    map_torch()
     tokenizer = ModelTokenizer.from_folder(folder)
     files = [file for file in (folder / "tokenizer.json", folder / "tokenizer_config.json") if file.is_file()]
     tokens = remembered(files, "tokenizer", cache, tokenizer.digest)

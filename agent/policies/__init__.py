@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.engine.torch_import import map_torch
 from agent.settings import Settings
 from agent.types import Policy
 
 SCRIPTED = "scripted:"
 SERVED = ("http://", "https://")
-
-
-def prepare_policy(settings: Settings) -> None:
-    """Begin, in a thread, with what takes long before a local model can be opened; whatever is wrong shows then."""
-    if not settings.model.name.startswith((SCRIPTED, *SERVED)):
-        map_torch()
 
 
 def open_policy(settings: Settings, session: str) -> Policy:
