@@ -24,9 +24,12 @@ def doctor(
 
     chosen = chosen_in(context, config, json)
     if timings:
+        from agent.cli.run import prepare_run
         from agent.timings import print_timings, time_start
 
-        print_timings(time_start(chosen.load()), sys.stdout, as_json=chosen.json)
+        settings = chosen.load()
+        prepare_run(settings)
+        print_timings(time_start(settings), sys.stdout, as_json=chosen.json)
         return
     report = examine(chosen.load())
     print_report(report, sys.stdout, as_json=chosen.json)

@@ -34,6 +34,7 @@ def run(
 ) -> int:
     """Run the goal, print its answer (and where the time went), return the exit code of its ending."""
     settings = chosen.load()
+    prepare_run(settings)
     goal = _goal(settings, goal_text, check_text, schema_text)
     if not settings.paths.workspace.is_dir():
         raise UsageError(f"The workspace {settings.paths.workspace} is not a folder: name an existing one with -w.")
@@ -46,6 +47,14 @@ def run(
     if profiled:
         _print_profile(settings, end)
     return answer_of(end, as_json=chosen.json)
+
+
+def prepare_run(settings: Settings) -> None:
+    """Say what this process is for, so that its start need not make ready for anything else."""
+    from agent.engine.torch_import import only_run
+
+    if not settings.tools.plugins:  # a plugin may do anything with torch
+        only_run()
 
 
 def resume(
@@ -65,6 +74,7 @@ def resume(
     try:
         path = find_session(now.sessions_folder(), session)
         settings = resume_settings(path, chosen.values(), spelled=chosen.spelled())
+        prepare_run(settings)
     except JournalError as error:
         raise UsageError(str(error)) from error
     progress = Progress(next_command(now))

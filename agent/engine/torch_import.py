@@ -1,8 +1,8 @@
 """Importing torch in less time: what only its compilers need is left for later, and its libraries are mapped early.
 
 `import torch` takes about half of what a start takes. A quarter of it registers, in Python, what every operator does to
-tensors without storage ("meta" tensors), which tracing and compiling need and running does not. It is made up for as
-soon as anything that may need it is imported.
+tensors without storage ("meta" tensors), which tracing, compiling and `torch.Generator` need and a run does not. A
+process that does nothing but run leaves it out, and makes up for it before anything that may need it is imported.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _NEED_ALL = frozenset(
     {"transformers", "peft", "accelerate", "sentence_transformers", "torch._dynamo", "torch._inductor"}
 )
 _LIBRARY = "lib/libtorch_cpu.so"
+_only_run = False
 
 
 def map_torch() -> None:
@@ -41,26 +42,34 @@ def map_torch() -> None:
         threading.Thread(target=dlopen, args=(os.fsencode(library), os.RTLD_NOW), name="torch", daemon=True).start()
 
 
+def only_run() -> None:
+    """Say that this process runs one session of a model with code of ours alone: then less of torch will do."""
+    global _only_run
+    _only_run = True
+
+
 def import_torch() -> None:
-    """Import torch but for its meta registrations, if it is not imported yet.
+    """Import torch, if it is not imported yet; after `only_run` without its meta registrations.
 
     What the import makes stays until the end: the collector need not look through it, now or later.
     """
     if "torch" in sys.modules:
         return
     placeholder = ModuleType(_LEFT_OUT)
-    sys.modules[_LEFT_OUT] = placeholder
+    if _only_run:
+        sys.modules[_LEFT_OUT] = placeholder
+        sys.meta_path.insert(0, _Completion(placeholder))
     gc.disable()
     try:
         import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
         gc.freeze()
     except BaseException:
-        sys.modules.pop(_LEFT_OUT, None)
+        if sys.modules.get(_LEFT_OUT) is placeholder:
+            del sys.modules[_LEFT_OUT]
         raise
     finally:
         gc.enable()
-    sys.meta_path.insert(0, _Completion(placeholder))
 
 
 class _Completion(MetaPathFinder):

@@ -119,7 +119,7 @@ def _renamed(event: Event, renaming: Renaming, contents: Mapping[str, bytes]) ->
         return replace(event, data={**event.data, "goal": goal})
     if event.kind == "workspace":
         files = [_file(file, renaming, contents) for file in event.data["files"]]
-        return replace(event, data={**event.data, "files": sorted(files, key=lambda file: file["path"])})
+        return replace(event, data={**event.data, "files": sorted(files, key=lambda file: file["path"].split("/"))})
     changed = {key: renaming.value(event.data[key]) for key in TOLD.get(event.kind, ()) if key in event.data}
     if event.kind == "action" and any(changed[key] != event.data[key] for key in changed):
         # Its tokens spell the old names; the encoder writes it anew from its arguments.

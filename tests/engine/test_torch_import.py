@@ -20,7 +20,8 @@ def _said(code: str) -> str:
 def test_what_was_left_out_is_there_for_who_needs_it(needs_all: str) -> None:
     said = _said(f"""
         import importlib, sys
-        from agent.engine.torch_import import import_torch, map_torch
+        from agent.engine.torch_import import import_torch, map_torch, only_run
+        only_run()
         map_torch()
         import_torch()
         import torch
@@ -34,11 +35,22 @@ def test_what_was_left_out_is_there_for_who_needs_it(needs_all: str) -> None:
     assert said.splitlines() == ["False 6.0", "True True", "torch.Size([1, 2, 4, 8])"]
 
 
+def test_who_does_more_than_run_has_all_of_torch() -> None:
+    said = _said("""
+        from agent.engine.torch_import import import_torch
+        import_torch()
+        import torch
+        print(torch.Generator().manual_seed(3).initial_seed())
+    """)
+    assert said == "3"
+
+
 def test_a_torch_that_is_there_already_is_left_as_it_is() -> None:
     said = _said("""
         import sys
         import torch
-        from agent.engine.torch_import import import_torch, map_torch
+        from agent.engine.torch_import import import_torch, map_torch, only_run
+        only_run()
         watchers = len(sys.meta_path)
         map_torch()
         import_torch()
@@ -56,7 +68,8 @@ def test_without_torch_the_import_says_so_and_nothing_is_left_behind() -> None:
         del sys.modules["torch"]
         sys.path[:] = [path for path in sys.path if "site-packages" not in path]
         sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-        from agent.engine.torch_import import import_torch
+        from agent.engine.torch_import import import_torch, only_run
+        only_run()
         map_torch()
         try:
             import_torch()
