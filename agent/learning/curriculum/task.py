@@ -78,7 +78,7 @@ class Task:
 
 
 def task_of(
-    job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...] = (), others: Sequence[Family] = ()
+    job: Job, draw: Draw, *, id: str, family: str, tags: tuple[str, ...] = (), others: Sequence[Family]
 ) -> Task:
     """The job as a goal of its own, in a setting that varies: other tools, no memory, memories of other things.
 
@@ -105,7 +105,7 @@ def task_of(
 
 def _earlier(job: Job, draw: Draw, others: Sequence[Family]) -> str:
     """What memory holds of an earlier session: at worst, an answer to what only sounds like the goal."""
-    if not others or draw.chance(0.3):
+    if draw.chance(0.3):
         return draw.record(job.goal)
     family = others[0] if draw.chance(0.5) else draw.any(others)
     other = family.make(Draw(draw.rng, draw.split, part=True))
