@@ -36,10 +36,11 @@ def map_torch() -> None:
     if spec is None or spec.origin is None or not (library := Path(spec.origin).parent / _LIBRARY).is_file():
         return
     # Called as a foreign function, dlopen lets other threads run; `ctypes.CDLL(library)` and `import` do not.
+    # The thread is no daemon: an exit that does not wait for it ends libraries while they begin, and hangs or aborts.
     with contextlib.suppress(OSError, AttributeError):
         dlopen = ctypes.CDLL(None).dlopen
         dlopen.restype = ctypes.c_void_p
-        threading.Thread(target=dlopen, args=(os.fsencode(library), os.RTLD_NOW), name="torch", daemon=True).start()
+        threading.Thread(target=dlopen, args=(os.fsencode(library), os.RTLD_NOW), name="torch").start()
 
 
 def only_run() -> None:

@@ -11,7 +11,9 @@ import pytest
 
 def _said(code: str) -> str:
     """What a fresh interpreter prints: here torch is imported long since."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -77,3 +79,16 @@ def test_without_torch_the_import_says_so_and_nothing_is_left_behind() -> None:
             print(error, "torch._meta_registrations" in sys.modules)
     """)
     assert said == "No module named 'torch' False"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2])
+def test_an_end_while_the_library_is_being_mapped_waits_for_it(seconds: float) -> None:
+    """An exit beside a dlopen would end a library that begins: it aborts, or waits for ever."""
+    said = _said(f"""
+        import time
+        from agent.engine.torch_import import map_torch
+        map_torch()
+        time.sleep({seconds})
+        print("done")
+    """)
+    assert said == "done"
