@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from agent.learning.curriculum import names
+from agent.learning.curriculum.wider import wider
 from agent.learning.curriculum.wording import Wording, phrase
 
 OUTCOME = "Goal: "
@@ -30,13 +31,18 @@ class Draw:
         self.part = part
 
     def pick(self, pool: Sequence[T]) -> T:
-        """One of a pool that is divided between the splits."""
-        return self.rng.choice(self.share(pool))
+        """One of a pool that is divided between the splits; in training often a name that no pool has."""
+        return self._wider(pool) or self.rng.choice(self.share(pool))
 
     def some(self, pool: Sequence[T], count: int) -> list[T]:
         """Different ones of a pool that is divided between the splits."""
         share = self.share(pool)
-        return self.rng.sample(share, min(count, len(share)))
+        some = self.rng.sample(share, min(count, len(share)))
+        seen = dict.fromkeys(self._wider(pool) or item for item in some)
+        return list(seen) if len(seen) == len(some) else self.some(pool, count)
+
+    def _wider(self, pool: Sequence[T]) -> T | None:
+        return cast("T | None", wider(self.rng, pool)) if self.split == "train" else None
 
     def share(self, pool: Sequence[T]) -> list[T]:
         """The part of a pool that this split may use; small pools are not divided."""
@@ -130,7 +136,7 @@ class Draw:
 
     def path(self, extension: str, stem: str = "") -> str:
         """A file's path: a stem, perhaps with a tail, perhaps in a folder."""
-        stem = stem or self.pick(names.STEMS)
+        stem = self._wider(names.STEMS) or stem or self.pick(names.STEMS)
         tail = self.rng.random()
         if tail < 0.10:
             stem = f"{stem}_{self.whole(2019, 2026)}"

@@ -82,9 +82,54 @@ KINDS = (
 )  # fmt: skip
 
 
+_LABELS = tuple(
+    (
+        "author person vendor product runner person visitor person artist person keeper person manager person nurse person"
+        " tutor person pilot person article product part product dish product asset product device product flower word"
+        " river word street word ship word village word animal word album title film title chapter title song title"
+    ).split()
+)
+_CATEGORIES = tuple(
+    (
+        "type category class category zone region branch city centre city state status phase status unit department group"
+        " animal squad animal shade colour label colour origin city area region section department brand word model word"
+        " vendor word course word source word"
+    ).split()
+)
+_NUMBERS = tuple(
+    "age balance bonus boxes budget clicks commission cost deposit depth discount distance downloads duration energy fee"
+    " fees fines fines_paid gain guests height income length level likes load loan loss margin marks members mileage"
+    " orders paid payment pieces points profit rain readers refund rent reads salary savings sessions shares shots size"
+    " speed steps supply stops tax tips units visitors volume votes wage watts weight width wins years".split()
+)
+MADE = 0.5
+"""Share of training tables whose columns are put together from wider lists."""
+
+
+def _kind(draw: Draw) -> Kind:
+    if draw.split == "heldout" or not draw.chance(MADE):
+        return draw.pick(KINDS)
+    at, other = draw.any(range(0, len(_LABELS), 2)), draw.any(range(0, len(_CATEGORIES), 2))
+    category = draw.pick(names.WORDS) if draw.chance(0.25) else _CATEGORIES[other]
+    columns: list[str] = draw.rng.sample(_NUMBERS, 2)
+    if draw.chance(0.25):
+        columns[0] = draw.pick(names.WORDS)
+    bounds = [(low := draw.whole(1, 60), low + draw.whole(40, 5000)) for _ in columns]
+    numbers = [(low + 0.5, high + 0.5) if draw.chance(0.4) else (low, high) for low, high in bounds]
+    if len({_LABELS[at], category, *columns}) < 4:
+        return _kind(draw)
+    return Kind(
+        (f"{_LABELS[at]}s", draw.pick(names.WORDS), draw.pick(names.STEMS)),
+        (_LABELS[at], _LABELS[at + 1]),
+        ((category, _CATEGORIES[other + 1]),),
+        tuple((name, low, high) for name, (low, high) in zip(columns, numbers, strict=True)),
+        draw.chance(0.4),
+    )
+
+
 def table(draw: Draw, *, path: str = "", least: int = 4, most: int = 12) -> Table:
     """A table of a random kind, with one or two categories, up to two numbers and perhaps a date."""
-    kind = draw.pick(KINDS)
+    kind = _kind(draw)
     categories = [draw.any(kind.categories)]
     numbers = list(kind.numbers) if draw.chance(0.6) else [draw.any(kind.numbers)]
     count = draw.whole(least, most)
@@ -135,7 +180,7 @@ def _labels(draw: Draw, pool: str, count: int) -> Sequence[str]:
 def _word(draw: Draw, pool: str, number: int) -> str:
     pools = {
         "region": names.REGIONS, "status": names.STATUSES, "city": names.CITIES, "department": names.DEPARTMENTS,
-        "category": names.CATEGORIES, "animal": names.ANIMALS, "colour": names.COLOURS,
+        "category": names.CATEGORIES, "animal": names.ANIMALS, "colour": names.COLOURS, "word": names.WORDS,
     }  # fmt: skip
     return draw.pick(pools[pool])
 
