@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.engine.models import LoadedModel, starter_file
+from agent.engine.finding import starter_file
+from agent.engine.models import LoadedModel
 from agent.types import Message
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.batch import run_rows
-from agent.engine.models import STARTER_PACKAGE
+from agent.engine.finding import STARTER_PACKAGE
 from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.types import Budget, Goal

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from agent.policies import SCRIPTED, SERVED, open_policy
+from agent.policies.local import Bases
 from agent.settings import Settings
 from agent.types import JSON, Policy
 
@@ -37,11 +38,12 @@ def with_model(settings: Settings, name: str | None) -> Settings:
 class SharedModels:
     """Opens policies on models that stay loaded, and servers that stay connected, until `close`. Thread-safe.
 
-    `rows` is how many sessions may decode at once.
+    `rows` is how many sessions may decode at once; `bases` are those on which the adapters go.
     """
 
-    def __init__(self, rows: int = 1) -> None:
+    def __init__(self, rows: int = 1, bases: Bases | None = None) -> None:
         self._rows = rows
+        self._bases = bases or Bases()
         self._lock = threading.Lock()
         self._loaded: dict[tuple[str, str], tuple[LoadedModel, Scheduler]] = {}
         """By name and adapter."""
@@ -110,7 +112,7 @@ class SharedModels:
         key = settings.model.name, settings.model.adapter
         with self._lock:
             if key not in self._loaded:
-                loaded = load_chosen(settings)
+                loaded = load_chosen(settings, self._bases)
                 engine = engine_for(loaded, context_tokens=settings.model.context_tokens, cache=settings.paths.cache)
                 self._loaded[key] = loaded, Scheduler(engine, rows=self._rows)
             return self._loaded[key]

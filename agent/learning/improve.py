@@ -169,6 +169,7 @@ class _Loop:
             temperature=plan.temperature,
             in_flight=plan.in_flight,
             shuffle=plan.seed + number if plan.shuffle else None,
+            bases=self._arena.bases,
         )
         self._rollouts.append(found)
         return found
@@ -247,6 +248,7 @@ class _Loop:
         found = sample(
             self._with(self._started), older, self._out / "replay",
             samples=1, temperature=self._settings.sampling.temperature, in_flight=self._plan.in_flight,
+            bases=self._arena.bases,
         )  # fmt: skip
         journals = [found.folder / result.journal for result in found.results if result.succeeded]
         if not journals:

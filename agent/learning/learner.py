@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from agent.engine.models import FoundModel, LoadedModel
+    from agent.engine.finding import FoundModel
+    from agent.engine.models import LoadedModel
     from agent.learning.packed_llama import PackedLlama
     from agent.learning.packing import Pack
 

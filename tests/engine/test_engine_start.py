@@ -178,7 +178,7 @@ def test_threads_are_told_to_sleep_before_torch_is_imported(tmp_path: Path) -> N
     code = """
 import os, sys
 from pathlib import Path
-from agent.engine.models import find_model
+from agent.engine.finding import find_model
 find_model(sys.argv[1], cache=Path(sys.argv[2]))
 print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
 """

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from agent.engine.chat import Chat
-from agent.engine.models import STARTER_PACKAGE, LoadedModel, load_model
+from agent.engine.finding import STARTER_PACKAGE
+from agent.engine.models import LoadedModel, load_model
 from agent.engine.sampling import Sampling
 from agent.policies.local import LocalPolicy
 from agent.types import Message, Prompt

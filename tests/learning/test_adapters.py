@@ -14,7 +14,7 @@ from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
 from agent.learning.adapters import Registry
 from agent.learning.combining import write_ensemble, write_merged, write_weighted
-from agent.policies.local import LocalPolicy, load_chosen
+from agent.policies.local import Bases, LocalPolicy, load_chosen
 from agent.settings import Settings, load_settings
 from agent.types import Message, Prompt, WhetstoneError
 from tests.models import build_adapter, build_model, tool_schema
@@ -76,6 +76,30 @@ def test_rollback_restores_the_former_behaviour_token_for_token(world: World) ->
     assert world.says() == bare
     with pytest.raises(WhetstoneError, match="nothing to roll back"):
         world.registry.rollback(world.base.lineage)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_a_running_process_changes_adapters_without_reading_the_base_again(world: World, dtype: str) -> None:
+    one, two = (world.registry.add(world.trained(seed)) for seed in (1, 2))
+    settings = world.settings()
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
+    named = [settings.model_copy(update={"model": settings.model.model_copy(update={"adapter": name})})
+             for name in ("none", one.id, two.id)]  # fmt: skip
+    bare, with_one, with_two = (logits(load_chosen(each)) for each in named)
+    bases = Bases()
+    assert torch.equal(logits(load_chosen(settings, bases)), bare)
+    for file in world.model.glob("*.safetensors"):
+        file.unlink()
+    world.registry.promote(one.id, without_gate=True)
+    assert torch.equal(logits(load_chosen(settings, bases)), with_one)
+    world.registry.promote(two.id, without_gate=True)
+    assert torch.equal(logits(load_chosen(settings, bases)), with_two)
+    world.registry.rollback(world.base.lineage)
+    assert torch.equal(logits(load_chosen(settings, bases)), with_one)
+    world.registry.rollback(world.base.lineage)
+    assert torch.equal(logits(load_chosen(settings, bases)), bare)
+    assert not torch.equal(with_one, with_two)
+    assert not torch.equal(bare, with_one)
 
 
 def test_nothing_is_promoted_that_the_gate_did_not_pass(world: World) -> None:
