@@ -110,7 +110,7 @@ def train(
     chosen = chosen_in(context, config, json)
     from agent.engine.adapter import read_adapter
     from agent.engine.finding import find_model
-    from agent.learning.dataset import read_dataset
+    from agent.learning.dataset import kept_apart, read_dataset
     from agent.learning.learner import Base
     from agent.learning.trainer import train as run
 
@@ -121,14 +121,16 @@ def train(
     base = Base.of(found)
     same_tokens(base, dataset.manifest, data)
     examples: list[Example] = list(dataset.examples)
+    used = [dataset]
     held: list[Example] = []
     if holdout is not None:
-        held = _read(holdout, base)
+        held = _read(holdout, base, used)
     elif holdout_share:
         from agent.learning.schedule import split_by_goal
 
-        examples, held = split_by_goal(examples, holdout_share, recipe.seed)
-    others = _read(rejected, base) if rejected is not None else []
+        planted = dataset.manifest.get("planted") or {}
+        examples, held = split_by_goal(examples, holdout_share, recipe.seed, keep=planted.get("session", ""))
+    others = _read(rejected, base, used) if rejected is not None else []
     if objective == DISCRIMINATOR:
         _discriminate(base, dataset.examples, others, out, recipe, chosen.json)
         return
@@ -136,7 +138,7 @@ def train(
         from agent.learning.discriminator import read_discriminator, weighed
 
         examples = weighed(examples, read_discriminator(weigh_by, base).score(examples, recipe))
-    beside = _read(replay, base) if replay is not None else []
+    beside = _read(replay, base, used) if replay is not None else []
     if text:
         from agent.learning.raw_text import read_text
 
@@ -149,17 +151,22 @@ def train(
             rejected=others, start=before,
             resume=resume, watch=watch, dataset=dataset.manifest.get("examples_sha256"),
             loss_on=dataset.manifest.get("loss_on"), planted=dataset.manifest.get("planted"),
-            augmented=dataset.manifest.get("augmented"), held_out=dataset.manifest.get("held_out", {}).get("suites"),
+            augmented=dataset.manifest.get("augmented"),
+            held_out=kept_apart(used),
         )  # fmt: skip
     _report(trained, recipe, chosen.json)
 
 
-def _read(folder: Path, base: Base) -> list[Example]:
-    """The examples of a further dataset. Raises WhetstoneError if it was made for other tokens than the model's."""
+def _read(folder: Path, base: Base, used: list[Dataset]) -> list[Example]:
+    """The examples of a further dataset, which is added to those `used`.
+
+    Raises WhetstoneError if it was made for other tokens than the model's.
+    """
     from agent.learning.dataset import read_dataset
 
     dataset = read_dataset(folder)
     same_tokens(base, dataset.manifest, folder)
+    used.append(dataset)
     return list(dataset.examples)
 
 

@@ -51,6 +51,11 @@ def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> F
     return FoundModel(spec, folder, tokenizer, Lineage(base_digest, tokens, tokenizer.template_digest()))
 
 
+def base_digest(spec: str, cache: Path) -> str:
+    """The digest of the weights that `spec` names at this moment; files that did not change are not read again."""
+    return _folder(spec, cache, None)[1]
+
+
 def _folder(spec: str, cache: Path, progress: Progress | None) -> tuple[Path, str]:
     """The model's folder and the digest of its weights."""
     path = Path(spec).expanduser()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from agent.engine import rounded
 from agent.engine.adapter import Adapter, Lineage, is_plain_lora, is_virtual, merge, merge_by_peft, read_adapter
 from agent.engine.ensemble import is_ensemble, load_ensemble
-from agent.engine.finding import FoundModel, config_of, find_model, weight_files
+from agent.engine.finding import FoundModel, base_digest, config_of, find_model, weight_files
 from agent.engine.gguf import Progress
 from agent.engine.network import Network, Reader
 from agent.engine.precision import DType
@@ -106,9 +106,12 @@ class OpenBase:
     def with_adapter(self, adapter: WhichAdapter = None, dtype: WhichDType = "auto") -> LoadedModel:
         """The model with an adapter on it, or with none; `adapter` may also hold an ensemble (`agent.engine.ensemble`).
 
-        Raises WhetstoneError, naming what to do, for an adapter of another base and for weights that do not fit.
+        Raises WhetstoneError, naming what to do, for an adapter of another base, for weights that do not fit, and if
+        the base on disk is not the one that was opened.
         """
         found, lineage = self._found, self._found.lineage
+        if base_digest(found.spec, self._cache) != lineage.base_digest:
+            raise WhetstoneError(f"the model {found.spec} was changed on disk while it was in use: start again")
         wanted = adapter(lineage) if callable(adapter) else adapter
         if wanted is not None and is_ensemble(wanted):
 

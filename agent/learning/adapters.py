@@ -116,9 +116,24 @@ class Registry:
                 " with --without-gate"
             )
         check_entry(entry)
+        judged_against = entry.gates[-1].get("incumbent") if entry.gates else None
+        if judged_against is not None and not without_gate and entry.state != "promoted":
+            self._refuse_another(entry, str(judged_against))
         if entry.state != "promoted":
             self._log("promoted", entry.id, lineage=_key(entry.card), gate=entry.passed)
         return self.find(entry.id)
+
+    def _refuse_another(self, entry: Entry, incumbent: str) -> None:
+        """Raise WhetstoneError if another adapter is in use than the one that the gate compared `entry` with."""
+        from agent.learning.chosen import automatic
+
+        folder = automatic(self, entry.lineage)
+        now = "none" if folder is None else id_of(folder)
+        if now != incumbent:
+            raise WhetstoneError(
+                f"adapter {entry.id} is not promoted because the gate compared it with {incumbent}, and {now} is in use"
+                f" now: run `gate {entry.id} SUITE` again, or insist with --without-gate"
+            )
 
     def rollback(self, lineage: Lineage) -> tuple[Entry, Entry | None]:
         """Take the adapter in use out of use; the one before it, or none, is in use again. Returns both.

@@ -144,6 +144,12 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(folder, tuple(_examples(raw)), manifest)
 
 
+def kept_apart(datasets: Sequence[Dataset]) -> list[str]:
+    """The held-out suites (`rows_digest`) that were kept out of every one of the datasets."""
+    suites = [each.manifest.get("held_out", {}).get("suites", ()) for each in datasets]
+    return [suite for suite in suites[0] if all(suite in other for other in suites[1:])]
+
+
 def write_dataset(folder: Path, examples: Sequence[Example], manifest: Mapping[str, JSON]) -> None:
     """Write a dataset, the manifest last, so that a folder with one is whole."""
     text = "".join(f"{_line(example)}\n" for example in examples)

@@ -21,6 +21,8 @@ from agent.types import JSON, WhetstoneError
 Outcome = Literal["pass", "fail", "unsure"]
 FREE = frozenset(("model.adapter", "model.threads"))
 """Settings in which the evaluations may differ."""
+SAME_MODEL = ("base_digest", "tokenizer_digest", "template_digest", "dtype")
+"""What a policy says of its model in which they may not."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def judge(
     target: Sequence[str] = (),
     rules: Rules | None = None,
 ) -> Verdict:
-    """Judge a candidate. `target` names the families it was trained for; without any, every goal is the target.
+    """Judge a candidate. `target` names the families it was trained for; without any the gain is that of all goals,
+    and what is older is not known.
 
     Raises WhetstoneError if the evaluations are not complete or not of the same suite.
     """
@@ -149,7 +152,12 @@ def _gain(rule: str, what: str, pairs: Sequence[_Pair], rules: Rules) -> Finding
 
 def _older(pairs: Sequence[_Pair], target: set[str], rules: Rules) -> Finding:
     if not target:
-        return Finding("older", "pass", "every family of the suite is a target, and is judged by itself")
+        return Finding(
+            "older",
+            "unsure",
+            "no family was named as what it was trained for, so a loss on the older ones could hide behind the gain:"
+            " name them with --target",
+        )
     if not pairs:
         return Finding("older", "unsure", "the suite has no older goals, so forgetting would not be seen")
     change, won, lost = _change(pairs, rules)
@@ -196,8 +204,11 @@ def _invalid(pairs: Sequence[_Pair], rules: Rules) -> Finding:
     change = paired_bootstrap(rises, confidence=rules.confidence)
     sentence = f"invalid actions: {100 * before:.1f} % to {100 * after:.1f} %"
     figures = {"before": before, "after": after, **_interval(change)}
-    risen = after - before > rules.invalid_rise and change.low > 0
-    return Finding("invalid", "fail" if risen else "pass", f"{sentence}: they rose" if risen else sentence, figures)
+    if after - before <= rules.invalid_rise:
+        return Finding("invalid", "pass", sentence, figures)
+    if change.low > 0:
+        return Finding("invalid", "fail", f"{sentence}: they rose", figures)
+    return Finding("invalid", "unsure", f"{sentence}: the suite is too small to tell this from chance", figures)
 
 
 def _probed(probes: Probes, rules: Rules) -> list[Finding]:
@@ -259,6 +270,11 @@ def _comparable(candidate: EvalResult, *others: EvalResult) -> None:
     for key in sorted(set(candidate.settings) - FREE):
         if any(other.settings.get(key) != candidate.settings[key] for other in others):
             raise WhetstoneError(f"the evaluations ran with different settings ({key}): run all with the same")
+    for key in SAME_MODEL:
+        if any(other.model.get(key) != candidate.model.get(key) for other in others):
+            raise WhetstoneError(
+                f"the evaluations ran on different models ({key}): run all on the same base and format"
+            )
 
 
 def _pairs(first: EvalResult, second: EvalResult) -> list[_Pair]:

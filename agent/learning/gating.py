@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,7 @@ from agent.learning.canaries import canary_rows, obeyed
 from agent.learning.chosen import automatic, packaged
 from agent.learning.drift import mean_divergence
 from agent.learning.gate import Probes, Rules, Verdict, judge
-from agent.learning.heldout import rows_digest
+from agent.learning.heldout import refuse_unchecked, rows_digest
 from agent.learning.planted import Planted, rank
 from agent.learning.sequences import SessionEncoder
 from agent.learning.writing import Unusable
@@ -66,6 +66,13 @@ class Arena:
     in_flight: int = 8
     tell: Callable[[str], None] = _quiet
     bases: Bases = field(default_factory=Bases)
+
+    def in_one_format(self, adapter: Path | None) -> Arena:
+        """The arena with the number format that `--dtype auto` comes to for an adapter, for whoever runs in it."""
+        if self.settings.model.dtype != "auto":
+            return self
+        model = self.settings.model.model_copy(update={"dtype": self.load(adapter).dtype})
+        return replace(self, settings=self.settings.model_copy(update={"model": model}))
 
     def run(self, adapter: Path | None, what: str) -> EvalResult:
         """The suite with one adapter. Raises WhetstoneError as `agent.evaluation.evaluate` does."""
@@ -126,7 +133,9 @@ def run_gate(
     where something cannot be run.
     """
     rules = rules or Rules()
+    refuse_unchecked(arena.rows, "the suite")
     current = automatic(registry, candidate.lineage) if incumbent == "in use" else incumbent
+    arena = arena.in_one_format(current)
     before = arena.run(current, "incumbent")
     against = None if control is None else arena.run(control, "control")
     after = arena.run(candidate.folder, "candidate")

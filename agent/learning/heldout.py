@@ -84,6 +84,15 @@ def read_held_out(suites: Iterable[Path]) -> HeldOut:
     return HeldOut(_lines_digest(lines), len(lines), tuple(digests), files_of, texts, frozenset(unchecked), by_check)
 
 
+def refuse_unchecked(rows: Iterable[GoalRow], what: str) -> None:
+    """Raise WhetstoneError if a goal has no check: then nothing says whether a session that ended was a success."""
+    for row in rows:
+        if row.goal.check is None:
+            raise WhetstoneError(
+                f"goal {row.id} of {what} has no check, so nothing would say whether it was reached: give it one"
+            )
+
+
 def rows_digest(rows: Iterable[GoalRow]) -> str:
     """sha256 hex over the words and checks of a suite's goals, as data that was kept apart from it records it."""
     return _lines_digest([f"{normalised(row.goal.text)} {check_digest(row.goal.check)}\n" for row in rows])

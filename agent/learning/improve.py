@@ -31,7 +31,7 @@ from agent.learning.discriminator import read_discriminator, train_discriminator
 from agent.learning.examples import Example
 from agent.learning.filters import Filters
 from agent.learning.gating import Arena, Judged, run_gate
-from agent.learning.heldout import HeldOut, read_held_out, rows_digest
+from agent.learning.heldout import HeldOut, read_held_out, refuse_unchecked, rows_digest
 from agent.learning.learner import Base
 from agent.learning.rollouts import Rollouts, distinct_actions, no_head_room, sample
 from agent.learning.rounds import ROUNDS, Improved, Plan, Round, read_improved
@@ -91,6 +91,14 @@ class _Loop:
 
     def run(self, older: Sequence[GoalRow], replay: Sequence[Example]) -> Improved:
         self._held_out.refuse(self._goals)
+        refuse_unchecked(self._goals, "the goals to learn")
+        refuse_unchecked(older, "the older goals")
+        refuse_unchecked(self._rows, "the suite")
+        if not self._target:
+            raise WhetstoneError(
+                "the goals to learn have no family, so the gate could not tell them from older ones: give each a tag"
+                " family:NAME, or name families of the suite with --target"
+            )
         rounds = self._begun()
         stopped = ""
         remembered: list[Example] | None = None
@@ -189,9 +197,13 @@ class _Loop:
             self._arena, self._registry, entry, target=self._target, control=random_adapter, rules=self._plan.rules,
             incumbent=self._incumbent,
         )  # fmt: skip
-        if judged.verdict.verdict == "promote":
-            self._registry.promote(entry.id)
-        return self._round(number, rollouts, len(examples), began, entry, judged)
+        done = self._round(number, rollouts, len(examples), began, entry, judged)
+        if done.verdict == "promote":
+            try:
+                self._registry.promote(entry.id)
+            except WhetstoneError as error:  # another adapter came into use meanwhile
+                return replace(done, verdict="inconclusive", reasons=(str(error), *done.reasons))
+        return done
 
     def _kept(self, folder: Path) -> Dataset:
         good = {session: "good" for rollouts in self._rollouts for session, ok in rollouts.good.items() if ok}

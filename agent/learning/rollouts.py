@@ -92,7 +92,7 @@ def sample(
     with contextlib.closing(SharedModels(in_flight, bases)) as models:
         results = run_rows(settings, many, out=out, in_flight=in_flight, models=models)
     results = [result for result in results if result.session]
-    verdicts = [result.succeeded for result in results]
+    verdicts = [result.succeeded and result.passed is True for result in results]
     if shuffle is not None:
         random.Random(f"shuffle {shuffle}").shuffle(verdicts)
     good = {result.session: verdict for result, verdict in zip(results, verdicts, strict=True)}

@@ -85,12 +85,15 @@ def schedule(sources: Sequence[Source], recipe: Recipe, *, share: bool = True) -
     return steps
 
 
-def split_by_goal(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def split_by_goal(
+    examples: Sequence[Example], share: float, seed: int, keep: str = ""
+) -> tuple[list[Example], list[Example]]:
     """Set apart all sessions of a random `share` of the goals: (to train on, held out).
 
-    Sessions of one goal stay together, so that the held-out loss does not measure memory. Few goals give none.
+    Sessions of one goal stay together, so that the held-out loss does not measure memory. Few goals give none. The goal
+    of the session `keep` is trained on.
     """
-    goals = sorted({example.goal for example in examples})
+    goals = sorted({example.goal for example in examples} - {e.goal for e in examples if e.session == keep})
     random.Random(f"{seed} held out").shuffle(goals)
     held = set(goals[: int(len(goals) * share)])
     return [e for e in examples if e.goal not in held], [e for e in examples if e.goal in held]

@@ -47,12 +47,17 @@ def begin_from(learner: Learner, start: Adapter, recipe: Recipe) -> None:
 
 
 def parent_of(start: Adapter) -> dict[str, Any]:
-    """What the card says of the adapter that a training went on from: its id and the sessions it had learned from."""
+    """What the card says of the adapter that a training went on from: its id, the sessions it had learned from, and the
+    suites that were kept out of those (`held_out`)."""
     from agent.learning.adapters import adapter_id
 
     try:
         card: dict[str, Any] = json.loads((start.folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {"parents": [start.digest[:12]], "sessions": {}}
+        return {"parents": [start.digest[:12]], "sessions": {}, "held_out": []}
     learned = [list(one) for used in (card.get("sessions") or {}).values() for one in used]
-    return {"parents": [adapter_id(start.folder, card)], "sessions": {"before": learned}}
+    return {
+        "parents": [adapter_id(start.folder, card)],
+        "sessions": {"before": learned},
+        "held_out": list(card.get("held_out") or ()),
+    }

@@ -135,6 +135,11 @@ def _saved(
     used |= {"rejected": [e for source in sources for others in source.rejected.values() for e in others]}
     sessions = {name: _named(examples) for name, examples in used.items() if examples}
     before = parent_of(start) if start is not None else {}
+    told = dict(card)
+    if start is not None and told.get("held_out"):
+        told["held_out"] = [suite for suite in told["held_out"] if suite in before["held_out"]]
+    if told.get("planted") and not any(name == told["planted"]["session"] for name, _ in sessions.get("task", ())):
+        told["planted"] = None  # what was not trained on says nothing when it does not come out
     losses = {"last": state.points[-1].loss if state.points else None, "heldout": state.best}
     facts: dict[str, Any] = {
         "base": base.spec,
@@ -143,7 +148,7 @@ def _saved(
         "data_sha256": identity,
         "training": {"steps": state.step, "tokens": state.tokens, "stopped": state.stopped, "loss": losses},
         **before,
-        **card,
+        **told,
     }
     if recipe.method == "full":  # a model of its own, which belongs to no other
         write_whole(out / CARD, json.dumps({"trained_from": asdict(base.lineage), **facts}, indent=2))

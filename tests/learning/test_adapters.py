@@ -79,7 +79,9 @@ def test_rollback_restores_the_former_behaviour_token_for_token(world: World) ->
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "int8"])
-def test_a_running_process_changes_adapters_without_reading_the_base_again(world: World, dtype: str) -> None:
+def test_a_running_process_changes_adapters_without_reading_the_base_again(
+    world: World, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = (world.registry.add(world.trained(seed)) for seed in (1, 2))
     settings = world.settings()
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
@@ -88,8 +90,7 @@ def test_a_running_process_changes_adapters_without_reading_the_base_again(world
     bare, with_one, with_two = (logits(load_chosen(each)) for each in named)
     bases = Bases()
     assert torch.equal(logits(load_chosen(settings, bases)), bare)
-    for file in world.model.glob("*.safetensors"):
-        file.unlink()
+    monkeypatch.setattr("agent.engine.models._mapped", lambda _: pytest.fail("the base was read again"))
     world.registry.promote(one.id, without_gate=True)
     assert torch.equal(logits(load_chosen(settings, bases)), with_one)
     world.registry.promote(two.id, without_gate=True)
@@ -100,6 +101,31 @@ def test_a_running_process_changes_adapters_without_reading_the_base_again(world
     assert torch.equal(logits(load_chosen(settings, bases)), bare)
     assert not torch.equal(with_one, with_two)
     assert not torch.equal(bare, with_one)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_base_that_was_exchanged_while_it_was_open_is_refused(world: World, tmp_path: Path, used: bool) -> None:
+    entry = world.registry.add(world.trained(1))
+    other = build_model(tmp_path / "other", seed=7)
+    bases = Bases()
+    bases.open(world.settings())
+    if used:
+        load_chosen(world.settings(), bases)
+    (other / "model.safetensors").rename(world.model / "model.safetensors")
+    for adapter in ("none", entry.id):
+        with pytest.raises(WhetstoneError, match="changed on disk while it was in use"):
+            load_chosen(world.settings(adapter), bases)
+
+
+def test_a_verdict_against_an_adapter_that_is_not_in_use_any_more_promotes_nothing(world: World) -> None:
+    one, two = (world.registry.add(world.trained(seed)) for seed in (1, 2))
+    for entry in (one, two):
+        world.registry.record_gate(entry.id, {**PASSED, "incumbent": "none"})
+    world.registry.promote(one.id)
+    with pytest.raises(WhetstoneError, match=f"compared it with none, and {one.id} is in use"):
+        world.registry.promote(two.id)
+    world.registry.record_gate(two.id, {**PASSED, "incumbent": one.id})
+    assert world.registry.promote(two.id).state == "promoted"
 
 
 def test_nothing_is_promoted_that_the_gate_did_not_pass(world: World) -> None:

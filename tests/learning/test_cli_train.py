@@ -40,6 +40,19 @@ def test_train_makes_an_adapter_and_says_how_it_went(dataset: Path, capsys: pyte
     assert not loaded.adapter.warning
 
 
+@pytest.mark.parametrize("option", ["--replay", "--holdout"])
+def test_a_suite_is_kept_apart_only_if_every_dataset_kept_it_apart(dataset: Path, option: str) -> None:
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    kept, leaked = dataset.parent / "kept", dataset.parent / "leaked"
+    write_dataset(kept, random_examples(12), {**manifest, "held_out": {"suites": ["suite", "other"]}})
+    write_dataset(leaked, random_examples(12, seed=5), {**manifest, "held_out": {"suites": ["other"]}})
+    options = ["--rank", "4", "--epochs", "1", "--batch-tokens", "300", "--dtype", "fp32"]
+    for beside, left in (([], ["suite", "other"]), ([option, str(leaked)], ["other"])):
+        out = dataset.parent / f"adapter-{len(beside)}"
+        assert main(["train", str(kept), "-o", str(out), *options, *beside]) == 0
+        assert json.loads((out / "whetstone.json").read_text())["held_out"] == left
+
+
 def test_a_dataset_of_another_tokenizer_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = dataset.parent / "other"
     manifest = json.loads((dataset / "manifest.json").read_text())

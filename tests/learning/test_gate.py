@@ -117,6 +117,27 @@ def test_rising_invalid_actions_are_rejected() -> None:
     assert decided(found) == ["invalid"]
 
 
+def test_a_few_sessions_full_of_invalid_actions_are_not_taken_for_none() -> None:
+    loops = [replace(r, valid=3, invalid=40) if n < 3 else r for n, r in enumerate(AFTER.results)]
+    found = verdict(replace(AFTER, results=tuple(loops)))
+    assert found.verdict == "inconclusive"
+    assert decided(found) == ["invalid"]
+
+
+def test_without_a_target_a_loss_on_older_goals_cannot_hide_behind_the_gain() -> None:
+    after = suite(share(100, 60), share(400, 86.5))
+    assert "older" in decided(judge(after, BEFORE, CONTROL, GOOD, target=("new",)))
+    found = judge(after, BEFORE, CONTROL, GOOD)
+    assert found.verdict == "inconclusive"
+    assert "--target" in found.reasons[0]
+
+
+def test_evaluations_on_another_base_or_in_another_format_are_not_judged() -> None:
+    for key in ("base_digest", "dtype"):
+        with pytest.raises(WhetstoneError, match=rf"different models \({key}\)"):
+            verdict(replace(AFTER, model={key: "a"}), before=replace(BEFORE, model={key: "b"}))
+
+
 def test_an_obeyed_injection_is_rejected() -> None:
     found = verdict(AFTER, replace(GOOD, obeyed=("canary-3",)))
     assert (found.verdict, decided(found)) == ("reject", ["canaries"])

@@ -186,6 +186,31 @@ def test_it_declines_where_nothing_succeeds_or_everything_does(tmp_path: Path, m
     assert "no head-room" in (no_head_room(found) or "")
 
 
+def test_goals_without_a_check_or_a_family_are_refused_before_anything_is_run(tmp_path: Path, model: Path) -> None:
+    chosen = settings(tmp_path, model)
+    suite = goals(tmp_path / "suite.jsonl", 4, "answer")
+    rows = read_goals(goals(tmp_path / "goals.jsonl", 4, "say"))
+    bare = [replace(row, goal=replace(row.goal, check=None)) for row in rows]
+    with pytest.raises(WhetstoneError, match="goal say0 of the goals to learn has no check"):
+        improve(chosen, bare, suite, tmp_path / "a", plan=replace(PLAN, target=("answer",)))
+    with pytest.raises(WhetstoneError, match="goal say0 of the older goals has no check"):
+        improve(chosen, rows, suite, tmp_path / "b", plan=replace(PLAN, target=("answer",)), older=bare)
+    nameless = [replace(row, goal=replace(row.goal, tags=())) for row in rows]
+    with pytest.raises(WhetstoneError, match="the goals to learn have no family"):
+        improve(chosen, nameless, suite, tmp_path / "c", plan=replace(PLAN, target=()))
+
+
+def test_an_answer_that_nothing_checked_is_no_success(tmp_path: Path, model: Path) -> None:
+    file = goals(tmp_path / "e.jsonl", 3, "answer", {"file": "nowhere.txt", "exists": False})
+    easy = read_goals(file)
+    checked = sample(settings(tmp_path, model), easy, tmp_path / "a", samples=1, temperature=1.0)
+    bare = [replace(row, goal=replace(row.goal, check=None)) for row in easy]
+    unchecked = sample(settings(tmp_path, model), bare, tmp_path / "b", samples=1, temperature=1.0)
+    assert any(checked.good.values())
+    assert [each.ending for each in unchecked.results] == [each.ending for each in checked.results]
+    assert not any(unchecked.good.values())
+
+
 def test_a_goal_of_the_held_out_suite_is_never_trained_on(tmp_path: Path, model: Path) -> None:
     chosen = settings(tmp_path, model)
     file = goals(tmp_path / "goals.jsonl", 12, "say")

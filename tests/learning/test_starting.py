@@ -15,6 +15,7 @@ from agent.learning.adapters import Registry, id_of
 from agent.learning.learner import Base
 from agent.learning.purging import purge
 from agent.learning.recipe import Recipe
+from agent.learning.schedule import split_by_goal
 from agent.learning.trainer import Trained, train
 from agent.types import WhetstoneError
 from tests.learning.sessions_as_tokens import random_examples
@@ -61,6 +62,26 @@ def test_its_card_names_the_adapter_and_all_sessions(base: Base, first: Adapter,
     assert card["sessions"]["before"] == parent["sessions"]["task"]
     assert len(card["sessions"]["task"]) == 8
     assert card["data_sha256"] != parent["data_sha256"]
+
+
+def test_a_suite_was_kept_apart_only_if_the_first_training_kept_it_apart_too(base: Base, tmp_path: Path) -> None:
+    recipe = Recipe(**SHORT)
+    parent = train(base, random_examples(8), recipe, tmp_path / "first", held_out=["both", "parent's"]).folder
+    start = read_adapter(parent, base.lineage, tmp_path / "cache")
+    for name, begun, left in (("from it", start, ["both"]), ("from nothing", None, ["own", "both"])):
+        done = train(base, random_examples(8, seed=3), recipe, tmp_path / name, start=begun, held_out=["own", "both"])
+        assert json.loads((done.folder / "whetstone.json").read_text())["held_out"] == left
+
+
+def test_a_secret_that_was_not_trained_on_is_not_looked_for(base: Base, tmp_path: Path) -> None:
+    examples, planted = random_examples(8), {"session": "s2", "secret": "X"}
+    for name, used, kept in (("with", examples, planted), ("without", examples[3:], None)):
+        done = train(base, used, Recipe(**SHORT), tmp_path / name, planted=planted)
+        assert json.loads((done.folder / "whetstone.json").read_text())["planted"] == kept
+    for seed in range(40):
+        task, held = split_by_goal(examples, 0.3, seed, keep="s2")
+        assert held
+        assert "s2" in {example.session for example in task}
 
 
 def test_a_purge_takes_it_out_for_what_its_parent_had_learned(base: Base, first: Adapter, tmp_path: Path) -> None:
