@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -145,6 +145,7 @@ def run_gate(
         "suite": arena.suite,
         "suite_digest": after.digest,
         "target": list(target),
+        "rules": asdict(rules),
         "incumbent": "none" if current is None else id_of(current),
         "control": "none" if control is None else id_of(control),
         "success": {"candidate": after.total.rate, "incumbent": before.total.rate},

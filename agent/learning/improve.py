@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ from agent.learning.trainer import train
 from agent.settings import Settings
 from agent.types import JSON, WhetstoneError
 
+MAY_CHANGE = ("paths.", "model.threads")
+"""How the settings begin that a run may go on with other values of."""
+
 
 def _quiet(_: str) -> None:
     return
@@ -62,7 +66,7 @@ def improve(
     the same purpose that exist already. `tell` is given a line before each stage. The rounds are also written to
     `out/improve.json`. Raises WhetstoneError if a goal is held out, or where something cannot be run.
     """
-    return _Loop(settings, goals, suite, out, plan or Plan(), tell).run(older, replay)
+    return _Loop(settings, goals, suite, out, plan or Plan(), tell, older, replay).run()
 
 
 class _Loop:
@@ -74,6 +78,8 @@ class _Loop:
         out: Path,
         plan: Plan,
         tell: Callable[[str], None],
+        older: Sequence[GoalRow],
+        replay: Sequence[Example],
     ) -> None:
         self._settings, self._goals, self._out, self._plan, self._tell = settings, goals, out, plan, tell
         self._rows = read_goals(suite, budget=settings.goal_budget())
@@ -86,13 +92,14 @@ class _Loop:
         self._encoder = SessionEncoder(self._base.tokenizer, self._base.lineage, logits=self._base.model.vocabulary)
         self._target = plan.target or tuple(sorted({row.family for row in goals} - {""}))
         self._rollouts: list[Rollouts] = []
+        self._older, self._replay = older, replay
         self._started: Path | None = automatic(self._registry, self._base.lineage)
         self._incumbent: Path | None = self._started
 
-    def run(self, older: Sequence[GoalRow], replay: Sequence[Example]) -> Improved:
+    def run(self) -> Improved:
         self._held_out.refuse(self._goals)
         refuse_unchecked(self._goals, "the goals to learn")
-        refuse_unchecked(older, "the older goals")
+        refuse_unchecked(self._older, "the older goals")
         refuse_unchecked(self._rows, "the suite")
         if not self._target:
             raise WhetstoneError(
@@ -112,7 +119,7 @@ class _Loop:
                     done = replace(self._round(number, rollouts, 0, began), reasons=(nothing,))
                 else:
                     if remembered is None:
-                        remembered = [*replay, *self._replayed(older)]
+                        remembered = [*self._replay, *self._replayed()]
                     done = self._learn(number, rollouts, remembered, began)
                 rounds.append(done)
                 self._save(rounds, "")
@@ -149,8 +156,11 @@ class _Loop:
         """What must be the same when a run goes on; more rounds may be asked for, and more at a time."""
         plan = asdict(replace(self._plan, rounds=0, in_flight=0)) | {"target": list(self._target)}
         own = {name: json.loads(json.dumps(value)) for name, value in plan.items()}
-        digests = {"goals": rows_digest(self._goals), "held-out suite": rows_digest(self._rows)}
-        return {**own, **digests, "model": asdict(self._base.lineage)}
+        rows = {"goals": self._goals, "older goals": self._older, "held-out suite": self._rows}
+        digests = {name: rows_digest(some) for name, some in rows.items()}
+        replayed = sha256("\n".join(example.digest for example in self._replay).encode()).hexdigest()
+        settings = {name: value for name, value in self._settings.flat().items() if not name.startswith(MAY_CHANGE)}
+        return {**own, **digests, "replay": replayed, "model": asdict(self._base.lineage), **settings}
 
     def _past(self, done: Round) -> str:
         if done.verdict == "promote":
@@ -252,13 +262,13 @@ class _Loop:
         )  # fmt: skip
         return read_dataset(folder)
 
-    def _replayed(self, older: Sequence[GoalRow]) -> list[Example]:
+    def _replayed(self) -> list[Example]:
         """Verified sessions of other families, by the adapter in use."""
-        if not older:
+        if not self._older:
             return []
-        self._tell(f"replay: {len(older)} goals of other families")
+        self._tell(f"replay: {len(self._older)} goals of other families")
         found = sample(
-            self._with(self._started), older, self._out / "replay",
+            self._with(self._started), self._older, self._out / "replay",
             samples=1, temperature=self._settings.sampling.temperature, in_flight=self._plan.in_flight,
             bases=self._arena.bases,
         )  # fmt: skip

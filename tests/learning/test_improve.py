@@ -91,13 +91,13 @@ def _taught(base: Path, examples: list[Example], out: Path) -> Path:
     return out
 
 
-def settings(folder: Path, model: Path) -> Settings:
+def settings(folder: Path, model: Path, **other: object) -> Settings:
     (folder / "workspace").mkdir(exist_ok=True)
     flags = {
         "model.name": str(model), "model.dtype": "fp32", "paths.workspace": str(folder / "workspace"),
         "paths.data": str(folder / "data"), "paths.cache": str(folder / "cache"), "sandbox.rung": "none",
         "memory.enabled": False, "tools.enabled": ["list_files", "finish"],
-        "sampling.temperature": 1.0,
+        "sampling.temperature": 1.0, **other,
     }  # fmt: skip
     return load_settings(flags, env={}, folder=folder)
 
@@ -112,10 +112,10 @@ PLAN = Plan(
 
 
 def run(
-    folder: Path, model: Path, plan: Plan = PLAN, tell: Callable[[str], None] = lambda _: None
+    folder: Path, model: Path, plan: Plan = PLAN, tell: Callable[[str], None] = lambda _: None, **other: object
 ) -> tuple[Improved, Registry]:
     folder.mkdir(exist_ok=True)
-    chosen = settings(folder, model)
+    chosen = settings(folder, model, **other)
     rows = read_goals(goals(folder / "goals.jsonl", 24, "say"))
     suite = goals(folder / "suite.jsonl", 30, "answer")
     with open(suite, "a") as file:
@@ -147,6 +147,8 @@ def test_verified_sessions_make_it_better_round_by_round(tmp_path: Path, model: 
     assert sorted(path.name for path in tmp_path.rglob("sessions/*.jsonl")) == journals
     with pytest.raises(WhetstoneError, match="rounds that were run with another shuffle, seed"):
         run(tmp_path / "true", model, replace(PLAN, shuffle=True, seed=4))
+    with pytest.raises(WhetstoneError, match=r"rounds that were run with another sampling\.top_p"):
+        run(tmp_path / "true", model, **{"sampling.top_p": 0.5})
     goes_on, _ = run(tmp_path / "true", model, replace(PLAN, rounds=2))
     assert goes_on.rounds[0] == first
     assert len(goes_on.rounds) == 2
