@@ -16,6 +16,7 @@ from agent.cli.options import Config, Json, Model, Seed, chosen_in
 from agent.types import WhetstoneError
 
 if TYPE_CHECKING:
+    from agent.learning.dataset import Dataset
     from agent.learning.examples import Example
     from agent.learning.learner import Base
     from agent.learning.recipe import Recipe
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 DISCRIMINATOR = "discriminator"
 """An objective of its own kind: what comes of it is a classifier of sessions, no adapter."""
 Number = float | None
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset made by `dataset build`.")]
+Data = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset made by `dataset build`.")]
 
 
 def recipe_of(given: Mapping[str, Any]) -> Recipe:
@@ -39,7 +40,7 @@ def recipe_of(given: Mapping[str, Any]) -> Recipe:
 
 def train(
     context: typer.Context,
-    data: Dataset,
+    data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where the adapter goes.")],
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="lora, rslora, dora, ...")] = None,
     objective: Annotated[str | None, typer.Option("--objective", metavar="NAME", help="sft, adaptive, ...")] = None,
