@@ -47,7 +47,7 @@ def _session(path: Path, number: int, row: Any) -> Session:
         messages = _messages(row)
         tools = _tools(row.get("tools"))
         digest = sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
-        name = str(row.get("session") or f"{path.stem}-{number}")
+        name = str(row.get("session") or f"{path.stem}-{number}-{digest[:8]}")
         events = _Events(name, tools, messages, row)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WhetstoneError(

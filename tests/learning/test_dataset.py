@@ -200,6 +200,26 @@ def test_one_goal_gives_few_sessions_and_none_twice(tmp_path: Path, encoder: Ses
     assert manifest["scores"] == {session: pytest.approx(score) for session, score in scores.items()}
 
 
+def test_a_session_named_twice_counts_once(tmp_path: Path, encoder: SessionEncoder) -> None:
+    first, second = (session_of(tmp_path / name, finish(name), goal=f"Say {name}.") for name in ("one", "two"))
+    (tmp_path / "copies").mkdir()
+    copy = tmp_path / "copies" / first.path.name
+    copy.write_bytes(first.path.read_bytes())
+    told: list[int] = []
+    manifest = build_dataset([first.path, second, first, copy], tmp_path / "set", encoder, progress=told.append)
+    assert (manifest["counts"]["read"], manifest["counts"]["used"]) == (2, 2)
+    assert [example.session for example in read_examples(tmp_path / "set")] == [first.id, second.id]
+    assert told == [1, 2, 3, 4]
+
+    copy.write_bytes(b"{}\n" + first.path.read_bytes())
+    manifest = build_dataset([copy, first, copy], tmp_path / "set", encoder)
+    assert (manifest["counts"]["read"], manifest["counts"]["used"], manifest["left_out"]) == (1, 1, {})
+
+    copy.write_bytes(b"".join(first.path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(WhetstoneError, match=f"{first.id} lies in two places with other content"):
+        build_dataset([first, copy], tmp_path / "set", encoder)
+
+
 def test_a_held_out_goal_is_refused_loudly(tmp_path: Path, encoder: SessionEncoder) -> None:
     check = {"answer": {"equals": "7"}}
     suite = tmp_path / "suite.jsonl"

@@ -9,6 +9,7 @@ import pytest
 
 from agent.engine.models import LoadedModel
 from agent.export import export_sessions
+from agent.journal import Session
 from agent.learning.dataset import build_dataset, read_examples
 from agent.learning.imports import read_chats
 from agent.learning.sequences import SessionEncoder
@@ -68,6 +69,18 @@ def test_a_foreign_chat_is_shown_with_this_runtimes_system_turn(
     assert "weather(city): Ask for the weather." in text
     assert '{"thought":"I look it up.","tool":"weather","args":{"city":"Oslo"}}<|im_end|>' in text
     assert '"tool":"finish","args":{"answer":"It rains."}}<|im_end|>' in text
+
+
+def test_files_of_one_name_give_sessions_of_their_own(tmp_path: Path, encoder: SessionEncoder) -> None:
+    chats: list[Session] = []
+    for word in ("one", "two"):
+        chat = {"messages": [{"role": "user", "content": f"Say {word}."}, {"role": "assistant", "content": word}]}
+        (tmp_path / word).mkdir()
+        (tmp_path / word / "chats.jsonl").write_text(json.dumps({**chat, "check": {"passed": True}}) + "\n")
+        chats += read_chats(tmp_path / word / "chats.jsonl")
+    manifest = build_dataset([*chats, *read_chats(tmp_path / "one" / "chats.jsonl")], tmp_path / "set", encoder)
+    assert [used["digest"] for used in manifest["sessions"]] == [chat.head for chat in chats]
+    assert len({used["session"] for used in manifest["sessions"]}) == 2
 
 
 def test_a_file_that_holds_no_chats_is_refused_with_the_number(tmp_path: Path) -> None:
