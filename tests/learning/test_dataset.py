@@ -11,6 +11,7 @@ import pytest
 
 from agent.engine.decode import prompt_digest
 from agent.engine.models import LoadedModel
+from agent.goalfile import GoalRow
 from agent.journal import Session, find_session, read_session
 from agent.learning.dataset import build_dataset, read_dataset, read_examples
 from agent.learning.filters import Filters
@@ -235,6 +236,24 @@ def test_a_held_out_goal_is_refused_loudly(tmp_path: Path, encoder: SessionEncod
     manifest = build_dataset([leaked, other], tmp_path / "set", encoder, held_out=held_out, leave_out_held_out=True)
     assert manifest["left_out"] == {"held out": 1}
     assert manifest["held_out"] == {"digest": held_out.digest, "goals": 1, "suites": list(held_out.suites)}
+
+
+def test_a_held_out_goal_is_known_with_its_check_written_differently(tmp_path: Path, encoder: SessionEncoder) -> None:
+    suite, files = tmp_path / "suite.jsonl", {"a.txt": "x\n"}
+    goal, check = "Count the lines of a.txt.", {"answer": {"equals": "1"}}
+    row = {"id": "h", "goal": goal, "files": files, "check": {"answer": {"contains": "1"}}}
+    suite.write_text(json.dumps(row) + "\n")
+    held_out = read_held_out([suite])
+    same = session_of(tmp_path / "a", finish("1"), goal=goal, check=check, files=files)
+    longer = session_of(tmp_path / "b", finish("1"), goal=goal, check=check, files={"a.txt": "longer\n"})
+    other = session_of(tmp_path / "c", finish("1"), goal="Count the words of b.txt.", check=check, files=files)
+    assert [held_out.leak(session) for session in (same, longer, other)] == ["exact", "near", None]
+    with pytest.raises(WhetstoneError, match="goal again is one of the held-out goals"):
+        held_out.refuse([GoalRow("again", Goal(goal, check=check), files)])
+    suite.write_text(json.dumps({key: value for key, value in row.items() if key != "files"}) + "\n")
+    assert read_held_out([suite]).leak(same) == "near"
+    manifest = build_dataset([longer, other], tmp_path / "set", encoder, held_out=held_out)
+    assert manifest["left_out"] == {"nearly a held-out goal": 1}
 
 
 def test_a_session_steered_by_a_file_is_left_out_though_its_check_passed(
