@@ -8,7 +8,6 @@ promoted by writing a file: `promote` asks for a passed gate, or for the word th
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage
 from agent.engine.digests import write_whole
 from agent.engine.ensemble import ENSEMBLE
+from agent.learning.lines import append_line, read_lines
 from agent.types import JSON, WhetstoneError
 
 LOG = "log.jsonl"
@@ -147,13 +147,7 @@ class Registry:
 
     def history(self) -> list[dict[str, Any]]:
         """Every line of the log, oldest first. Raises WhetstoneError if it cannot be read."""
-        try:
-            text = (self.folder / LOG).read_text(encoding="utf-8")
-            return [json.loads(line) for line in text.splitlines()]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise WhetstoneError(f"{self.folder / LOG} cannot be read ({error}): restore it from a backup") from error
+        return read_lines(self.folder / LOG)
 
     def _live_lines(self) -> list[dict[str, Any]]:
         """The log without what happened to adapters before they were removed, but with the verdicts on them."""
@@ -195,15 +189,7 @@ class Registry:
         return Entry(id, folder, _read_json(folder / CARD), state, fold.added[id], gates)
 
     def _log(self, event: str, adapter: str, **fields: JSON) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"time": time.time(), "event": event, "adapter": adapter, **fields}) + "\n"
-        fd = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.write(fd, line.encode())
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
+        append_line(self.folder / LOG, {"time": time.time(), "event": event, "adapter": adapter, **fields})
 
 
 @dataclass
