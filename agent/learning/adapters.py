@@ -137,10 +137,18 @@ class Registry:
         return self.find(id)
 
     def remove(self, id: str, *, reason: str = "") -> Entry:
-        """Remove an adapter's files; its history stays. Raises WhetstoneError if it is in use."""
+        """Remove an adapter's files; its history stays. Raises WhetstoneError if it is in use, by itself or in an
+        ensemble."""
         entry = self.find(id)
-        if entry.state == "promoted":
-            raise WhetstoneError(f"adapter {entry.id} is in use: `adapters rollback` first")
+        fold = self._fold()
+        for used in [fold.entries[one] for stack in fold.stacks.values() for one in stack]:
+            if used.state == "promoted" and used.id == entry.id:
+                raise WhetstoneError(f"adapter {entry.id} is in use: `adapters rollback` first")
+            if used.card.get("kind") == "ensemble" and entry.id in used.card.get("parents", ()):
+                raise WhetstoneError(
+                    f"adapter {entry.id} is a member of the ensemble {used.id}, which is in use or would be after a"
+                    " rollback: `adapters rollback` until it is not, or remove the ensemble first"
+                )
         self._log("removed", entry.id, reason=reason)
         shutil.rmtree(entry.folder)
         return entry
