@@ -8,6 +8,7 @@ promoted by writing a file: `promote` asks for a passed gate, or for the word th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from agent.types import JSON, WhetstoneError
 LOG = "log.jsonl"
 State = Literal["candidate", "promoted", "former", "rejected", "removed"]
 _LINEAGE = ("base_digest", "tokenizer_digest", "template_digest")
+_GONE = ".removed"
 _MACHINE = ("base_model_name_or_path", "revision", "peft_version")
 """What peft writes into the configuration about the machine it ran on."""
 
@@ -150,8 +152,17 @@ class Registry:
                     " rollback: `adapters rollback` until it is not, or remove the ensemble first"
                 )
         self._log("removed", entry.id, reason=reason)
-        shutil.rmtree(entry.folder)
+        self.sweep()
         return entry
+
+    def sweep(self) -> None:
+        """Delete the files of adapters that were removed, also those that a removal cut short left."""
+        there = {line["adapter"] for line in self._live_lines() if line["event"] == "added"}
+        for gone in {line["adapter"] for line in self.history() if line["event"] == "removed"} - there:
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / gone).rename(self.folder / f".{gone}{_GONE}")  # half of it must not be found by `add`
+        for folder in self.folder.glob(f".*{_GONE}"):
+            shutil.rmtree(folder)
 
     def history(self) -> list[dict[str, Any]]:
         """Every line of the log, oldest first. Raises WhetstoneError if it cannot be read."""
