@@ -19,7 +19,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage
+from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage, check_files
 from agent.engine.digests import write_whole
 from agent.engine.ensemble import ENSEMBLE
 from agent.learning.lines import append_line, read_lines
@@ -70,7 +70,7 @@ class Registry:
         """Copy the adapter in `source` (as the trainer leaves it, or an ensemble) in as a candidate.
 
         `provenance` is added to its card: sessions, dataset, parents. An adapter that is there already stays as it is.
-        Raises WhetstoneError if it is none, or if its card does not vouch for its weights.
+        Raises WhetstoneError if it is none, or if its card does not vouch for its files.
         """
         card = {**_checked_card(source), **provenance}
         id = adapter_id(source, card)
@@ -260,10 +260,7 @@ def _checked_card(source: Path) -> dict[str, Any]:
     if not (source / CARD).is_file():
         raise WhetstoneError(f"{source} has no {CARD}, so nothing says what it was trained on: train it with `train`")
     card = _read_json(source / CARD)
-    if card.get("adapter_sha256") != _digest(source / WEIGHTS):
-        raise WhetstoneError(
-            f"the weights of the adapter {source} are not the ones its {CARD} records: restore it, or train it again"
-        )
+    check_files(source, card)
     return card
 
 

@@ -150,7 +150,7 @@ def test_a_corrupted_adapter_is_neither_taken_in_nor_used(world: World, where: s
     with pytest.raises(WhetstoneError, match=r"is damaged, its files are not those"):
         world.says()
     if where == "weights":
-        with pytest.raises(WhetstoneError, match="are not the ones"):
+        with pytest.raises(WhetstoneError, match="are not what its"):
             world.registry.add(folder)
 
 
