@@ -21,6 +21,7 @@ from agent.learning.checkpoint import remove_checkpoint
 from agent.learning.curves import Point, draw_curve, write_curve
 from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
+from agent.learning.raw_text import RAW_TEXT
 from agent.learning.recipe import PREFERENCE, Recipe
 from agent.learning.schedule import Source, pairs, schedule
 from agent.learning.starting import begin_from, parent_of
@@ -71,6 +72,11 @@ def train(
 
     from agent.learning.memory import attention_weights_bytes, check_memory, keep_freed_memory, needed_bytes
 
+    if start is not None and recipe.objective in PREFERENCE:
+        raise WhetstoneError(
+            f"{recipe.objective} compares with the base, so it cannot go on from {start.folder}: leave out --start, or"
+            " merge that adapter into the base (`adapters export --merged`) and train on the result"
+        )
     sources = _sources(recipe, examples, replay, rejected)
     if recipe.objective in PREFERENCE:
         holdout = ()
@@ -99,7 +105,7 @@ def _sources(
 ) -> list[Source]:
     if recipe.objective in PREFERENCE and not rejected:
         raise WhetstoneError(f"{recipe.objective} learns from pairs: give the other sessions with --rejected")
-    if recipe.objective == "adaptive" and not replay:
+    if recipe.objective == "adaptive" and not any(example.family == RAW_TEXT for example in replay):
         raise WhetstoneError("adaptive learns from raw text beside the sessions: give files with --text")
     if recipe.objective == "augment" and not any(example.variant for example in examples):
         raise WhetstoneError(
