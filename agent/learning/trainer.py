@@ -8,6 +8,7 @@ killed and went on in between. (A time limit fits the learning rate to the clock
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any
 
 from agent.engine.adapter import CARD, Adapter, write_card
 from agent.engine.digests import write_whole
-from agent.learning.checkpoint import remove_checkpoint
+from agent.learning.checkpoint import remove_checkpoint, resumable
 from agent.learning.curves import Point, draw_curve, write_curve
 from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
@@ -66,7 +67,8 @@ def train(
     `holdout` decides when to stop and which step's weights are saved, except for pairs, whose loss single sessions do
     not have; `resume` goes on from a checkpoint in `out`, if there is one. `card` goes into the adapter's card beside
     the recipe, the sessions and the losses. Raises WhetstoneError, before it starts, if the base does not fit into
-    memory, the method is not for it, or the checkpoint is of another training.
+    memory, the method is not for it, or the checkpoint is of another training; and if `out` cannot be written to, with
+    the last checkpoint kept where there was room for one.
     """
     import torch
 
@@ -97,7 +99,10 @@ def train(
     if resume:
         training.load()
     training.run(watch, checkpoint_seconds, 1.5 * expected)
-    return _saved(training, learner, base, recipe, sources, out, identity, card, start)
+    with contextlib.suppress(WhetstoneError):  # the adapter takes less room than a checkpoint
+        training.save()
+    with resumable(out):
+        return _saved(training, learner, base, recipe, sources, out, identity, card, start)
 
 
 def _sources(
@@ -155,9 +160,9 @@ def _saved(
         write_whole(out / CARD, json.dumps({"trained_from": asdict(base.lineage), **facts}, indent=2))
     else:
         write_card(out, base.lineage, **facts)
-    remove_checkpoint(out)
     write_curve(state.points, out / CURVE)
     draw_curve(state.points, out / PICTURE)
+    remove_checkpoint(out)
     return Trained(out, tuple(state.points), state.stopped, state.best)
 
 
