@@ -9,11 +9,12 @@ promoted by writing a file: `promote` asks for a passed gate, or for the word th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -75,18 +76,15 @@ class Registry:
         card = {**_checked_card(source), **provenance}
         id = adapter_id(source, card)
         place = self.folder / id
-        if not place.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            fresh = self.folder / f".{id}-{os.getpid()}"
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("checkpoint*", "*.tmp"))
-            write_whole(fresh / CARD, json.dumps(card, indent=2))
-            try:
-                fresh.rename(place)
-            except OSError:  # another process was faster
+        with self._alone():
+            if not place.is_dir():
+                fresh = self.folder / f".{id}-{os.getpid()}"
                 shutil.rmtree(fresh, ignore_errors=True)
-        if not any(line["event"] == "added" and line["adapter"] == id for line in self._live_lines()):
-            self._log("added", id, lineage=_key(card))
+                shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("checkpoint*", "*.tmp"))
+                write_whole(fresh / CARD, json.dumps(card, indent=2))
+                fresh.rename(place)
+            if not any(line["event"] == "added" and line["adapter"] == id for line in self._live_lines()):
+                self._log("added", id, lineage=_key(card))
         return self.find(id)
 
     def entries(self) -> list[Entry]:
@@ -157,12 +155,23 @@ class Registry:
 
     def sweep(self) -> None:
         """Delete the files of adapters that were removed, also those that a removal cut short left."""
-        there = {line["adapter"] for line in self._live_lines() if line["event"] == "added"}
-        for gone in {line["adapter"] for line in self.history() if line["event"] == "removed"} - there:
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / gone).rename(self.folder / f".{gone}{_GONE}")  # half of it must not be found by `add`
-        for folder in self.folder.glob(f".*{_GONE}"):
-            shutil.rmtree(folder)
+        if not self.folder.is_dir():
+            return
+        with self._alone():
+            there = {line["adapter"] for line in self._live_lines() if line["event"] == "added"}
+            for gone in {line["adapter"] for line in self.history() if line["event"] == "removed"} - there:
+                with contextlib.suppress(FileNotFoundError):
+                    (self.folder / gone).rename(self.folder / f".{gone}{_GONE}")  # `add` must not find half of it
+            for folder in self.folder.glob(f".*{_GONE}"):
+                shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None]:
+        """No other process adds or deletes files meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def history(self) -> list[dict[str, Any]]:
         """Every line of the log, oldest first. Raises WhetstoneError if it cannot be read."""
