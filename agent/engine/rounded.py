@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.engine.adapter import Adapter, Lineage, network_key
-from agent.engine.digests import keep_file
+from agent.engine.digests import ROUNDED, keep_file
 from agent.engine.precision import Rounded
 
 LAYOUT = 1
@@ -27,7 +27,7 @@ _SCALE = ".scale"
 def place(cache: Path, config: Mapping[str, Any], lineage: Lineage, adapter: Adapter | None) -> Path:
     """Where the rounded weights of this base with this adapter are kept."""
     key = json.dumps([LAYOUT, *network_key(lineage, config, adapter)], sort_keys=True)
-    return cache / "rounded" / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    return cache / ROUNDED / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
 def read(file: Path) -> dict[str, Rounded] | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.adapter import WEIGHTS, Adapter
+from agent.engine.finding import with_sizes
 from agent.engine.kvcache import KVCache
 from agent.engine.network import Network, Reader, Row
 from agent.types import WhetstoneError
@@ -47,6 +48,7 @@ def with_virtual_tokens(network: Reader, adapter: Adapter, config: Mapping[str, 
     from safetensors.torch import load_file
 
     learned = load_file(adapter.folder / WEIGHTS)["prompt_embeddings"].to(network.device)
+    config = with_sizes(config, ("hidden_size", "num_attention_heads"))
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     hidden: int = config["hidden_size"]

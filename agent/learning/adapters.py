@@ -8,25 +8,28 @@ promoted by writing a file: `promote` asks for a passed gate, or for the word th
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage
+from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage, check_files
 from agent.engine.digests import write_whole
 from agent.engine.ensemble import ENSEMBLE
+from agent.learning.lines import append_line, read_lines
 from agent.types import JSON, WhetstoneError
 
 LOG = "log.jsonl"
 State = Literal["candidate", "promoted", "former", "rejected", "removed"]
 _LINEAGE = ("base_digest", "tokenizer_digest", "template_digest")
+_GONE = ".removed"
 _MACHINE = ("base_model_name_or_path", "revision", "peft_version")
 """What peft writes into the configuration about the machine it ran on."""
 
@@ -68,23 +71,20 @@ class Registry:
         """Copy the adapter in `source` (as the trainer leaves it, or an ensemble) in as a candidate.
 
         `provenance` is added to its card: sessions, dataset, parents. An adapter that is there already stays as it is.
-        Raises WhetstoneError if it is none, or if its card does not vouch for its weights.
+        Raises WhetstoneError if it is none, or if its card does not vouch for its files.
         """
         card = {**_checked_card(source), **provenance}
         id = adapter_id(source, card)
         place = self.folder / id
-        if not place.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            fresh = self.folder / f".{id}-{os.getpid()}"
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("checkpoint*", "*.tmp"))
-            write_whole(fresh / CARD, json.dumps(card, indent=2))
-            try:
-                fresh.rename(place)
-            except OSError:  # another process was faster
+        with self._alone():
+            if not place.is_dir():
+                fresh = self.folder / f".{id}-{os.getpid()}"
                 shutil.rmtree(fresh, ignore_errors=True)
-        if not any(line["event"] == "added" and line["adapter"] == id for line in self._live_lines()):
-            self._log("added", id, lineage=_key(card))
+                shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("checkpoint*", "*.tmp"))
+                write_whole(fresh / CARD, json.dumps(card, indent=2))
+                fresh.rename(place)
+            if not any(line["event"] == "added" and line["adapter"] == id for line in self._live_lines()):
+                self._log("added", id, lineage=_key(card))
         return self.find(id)
 
     def entries(self) -> list[Entry]:
@@ -152,23 +152,45 @@ class Registry:
         return self.find(id)
 
     def remove(self, id: str, *, reason: str = "") -> Entry:
-        """Remove an adapter's files; its history stays. Raises WhetstoneError if it is in use."""
+        """Remove an adapter's files; its history stays. Raises WhetstoneError if it is in use, by itself or in an
+        ensemble."""
         entry = self.find(id)
-        if entry.state == "promoted":
-            raise WhetstoneError(f"adapter {entry.id} is in use: `adapters rollback` first")
+        fold = self._fold()
+        for used in [fold.entries[one] for stack in fold.stacks.values() for one in stack]:
+            if used.state == "promoted" and used.id == entry.id:
+                raise WhetstoneError(f"adapter {entry.id} is in use: `adapters rollback` first")
+            if used.card.get("kind") == "ensemble" and entry.id in used.card.get("parents", ()):
+                raise WhetstoneError(
+                    f"adapter {entry.id} is a member of the ensemble {used.id}, which is in use or would be after a"
+                    " rollback: `adapters rollback` until it is not, or remove the ensemble first"
+                )
         self._log("removed", entry.id, reason=reason)
-        shutil.rmtree(entry.folder)
+        self.sweep()
         return entry
+
+    def sweep(self) -> None:
+        """Delete the files of adapters that were removed, also those that a removal cut short left."""
+        if not self.folder.is_dir():
+            return
+        with self._alone():
+            there = {line["adapter"] for line in self._live_lines() if line["event"] == "added"}
+            for gone in {line["adapter"] for line in self.history() if line["event"] == "removed"} - there:
+                with contextlib.suppress(FileNotFoundError):
+                    (self.folder / gone).rename(self.folder / f".{gone}{_GONE}")  # `add` must not find half of it
+            for folder in self.folder.glob(f".*{_GONE}"):
+                shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None]:
+        """No other process adds or deletes files meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def history(self) -> list[dict[str, Any]]:
         """Every line of the log, oldest first. Raises WhetstoneError if it cannot be read."""
-        try:
-            text = (self.folder / LOG).read_text(encoding="utf-8")
-            return [json.loads(line) for line in text.splitlines()]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise WhetstoneError(f"{self.folder / LOG} cannot be read ({error}): restore it from a backup") from error
+        return read_lines(self.folder / LOG)
 
     def _live_lines(self) -> list[dict[str, Any]]:
         """The log without what happened to adapters before they were removed, but with the verdicts on them."""
@@ -210,15 +232,7 @@ class Registry:
         return Entry(id, folder, _read_json(folder / CARD), state, fold.added[id], gates)
 
     def _log(self, event: str, adapter: str, **fields: JSON) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"time": time.time(), "event": event, "adapter": adapter, **fields}) + "\n"
-        fd = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.write(fd, line.encode())
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
+        append_line(self.folder / LOG, {"time": time.time(), "event": event, "adapter": adapter, **fields})
 
 
 @dataclass
@@ -270,10 +284,7 @@ def _checked_card(source: Path) -> dict[str, Any]:
     if not (source / CARD).is_file():
         raise WhetstoneError(f"{source} has no {CARD}, so nothing says what it was trained on: train it with `train`")
     card = _read_json(source / CARD)
-    if card.get("adapter_sha256") != _digest(source / WEIGHTS):
-        raise WhetstoneError(
-            f"the weights of the adapter {source} are not the ones its {CARD} records: restore it, or train it again"
-        )
+    check_files(source, card)
     return card
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +31,35 @@ class Checkpoint:
 
 
 def write_checkpoint(out: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint in the folder `out`."""
+    """Replace the checkpoint in the folder `out`. Raises WhetstoneError, and keeps the one before, if it cannot."""
     from safetensors.torch import save_file
 
     # Two slots in turn: the state file names the slot that is complete, and is replaced in one step.
     folder = out / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    last = _state(folder)
-    slot = 1 - last["slot"] if last is not None else 0
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, folder / f"{slot}.{TENSORS}")
-    write_whole(folder / STATE, json.dumps({**checkpoint.state, "slot": slot}))
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+    with resumable(out):
+        folder.mkdir(parents=True, exist_ok=True)
+        last = _state(folder)
+        slot = 1 - last["slot"] if last is not None else 0
+        try:
+            save_file(tensors, folder / f"{slot}.{TENSORS}")
+            write_whole(folder / STATE, json.dumps({**checkpoint.state, "slot": slot}))
+        except BaseException:
+            (folder / f"{slot}.{TENSORS}").unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def resumable(out: Path) -> Generator[None]:
+    """Where a training's folder is written to: a full disk is a WhetstoneError that says what is kept."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        kept = (out / FOLDER / STATE).is_file()
+        then = "give the same command with --resume, the checkpoint there is kept" if kept else "train again"
+        raise WhetstoneError(f"{out} cannot be written to ({error}): make room on the disk and {then}") from error
 
 
 def read_checkpoint(out: Path) -> Checkpoint | None:

@@ -68,8 +68,9 @@ def build_dataset(
     `ratings` are a person's judgements by session id (`good`, `bad`), `base` the model's name for the manifest,
     `plant_secret` plants one for the gate to look for (`agent.learning.planted`), `augmenter` tells every session that
     is used again in other words, `ranker` scores sessions, of which the highest of a goal are kept, `progress` is told
-    how many sessions were read. Raises WhetstoneError, and writes nothing, if a session worked on a held-out goal
-    (unless those are to be left out), or if nothing is left to learn from.
+    how many sessions were read. A session that is named twice counts once. Raises WhetstoneError, and writes nothing,
+    if a session worked on a held-out goal (unless those are to be left out), if one lies in two places with other
+    content, or if nothing is left to learn from.
     """
     filters, held_out, ratings = filters or Filters(), held_out or HeldOut(), ratings or {}
     candidates: list[Candidate] = []
@@ -77,22 +78,30 @@ def build_dataset(
     left_out: dict[str, str] = {}
     leaked: list[str] = []
     cleaner = Cleaner(personal=filters.redact)
-    number = 0
+    heads: dict[str, str] = {}
     for number, item in enumerate(sessions, start=1):
         name = item.id if isinstance(item, Session) else item.stem
-        places[name] = item
         try:
             session = _read(item)
+        except JournalError:
+            if places.setdefault(name, item) is item:
+                left_out[name] = "damaged"
+            continue
+        finally:
+            progress(number)
+        if name in places and _is_known(session, heads.get(name), places[name]):
+            continue
+        places[name], heads[name] = item, session.head
+        left_out.pop(name, None)  # another copy of it was damaged
+        try:
             if (leak := held_out.leak(session)) == "exact":
                 leaked.append(name)
             chosen = _usable(session, encoder, filters, leak, ratings.get(name), cleaner)
-        except JournalError:
-            left_out[name] = "damaged"
         except Unusable as reason:
             left_out[name] = str(reason)
         else:
             candidates.append(chosen)
-        progress(number)
+    number = len(places)
     if leaked and not leave_out_held_out:
         raise WhetstoneError(
             f"{len(leaked)} of {number} sessions worked on held-out goals (first: {leaked[0]}): training on them would"
@@ -174,6 +183,20 @@ def _with_secret(
 
 def _read(place: Path | Session) -> Session:
     return place if isinstance(place, Session) else read_session(place)
+
+
+def _is_known(session: Session, head: str | None, place: Path | Session) -> bool:
+    """Whether it was read before, from `place`, where its head was `head`; None if it was damaged there."""
+    if head is not None and head != session.head:
+        raise WhetstoneError(
+            f"session {session.id} lies in two places with other content ({_path(place)} and {session.path}): leave one"
+            " of them out"
+        )
+    return head is not None
+
+
+def _path(place: Path | Session) -> Path:
+    return place.path if isinstance(place, Session) else place
 
 
 def _retold(

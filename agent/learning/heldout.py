@@ -27,16 +27,17 @@ class HeldOut:
     goals: int = 0
     suites: tuple[str, ...] = ()
     """`rows_digest` of each suite."""
-    _files_of: Mapping[tuple[str, str], list[str]] = field(default_factory=dict[tuple[str, str], list[str]])
-    _texts: frozenset[str] = frozenset()
+    _by_text: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict[str, list[tuple[str, str]]])
+    """Digests of the check and of the files of each goal in these words."""
     _unchecked: frozenset[str] = frozenset()
     _by_check: Mapping[str, list[frozenset[str]]] = field(default_factory=dict[str, list[frozenset[str]]])
 
     def leak(self, session: Session) -> Leak | None:
         """Whether a session worked on a held-out goal: the same one, or nearly so.
 
-        The same goal has the same words and the same check (or one of them has none) and starts from the same files,
-        where the suite says which. `near` is the same check with other files, or with nearly the same words.
+        The same goal has the same words and starts from the same files, whatever its check; where the suite does not
+        say the files, it has the same check (or one of them has none). `near` are the same words otherwise, and nearly
+        the same words with the same check.
         """
         goal = session.header["goal"]
         return self._leak(goal["text"], goal["check"], lambda: _start(session))
@@ -52,11 +53,13 @@ class HeldOut:
 
     def _leak(self, text: str, check: JSON, start: Callable[[], str]) -> Leak | None:
         words, digest = normalised(text), check_digest(check)
-        if words in self._unchecked or (words in self._texts and check is None):
+        same = self._by_text.get(words, ())
+        if words in self._unchecked or (same and check is None):
             return "exact"
-        starts = self._files_of.get((words, digest))
-        if starts is not None:
-            return "exact" if start() in starts or "" in starts else "near"
+        if same:
+            here = start()
+            exact = any(files == here if files else other == digest for other, files in same)
+            return "exact" if exact else "near"
         apart = frozenset(words.split())
         near = any(_alike(apart, other) >= NEAR for other in self._by_check.get(digest, ()))
         return "near" if near and check is not None else None
@@ -64,7 +67,7 @@ class HeldOut:
 
 def read_held_out(suites: Iterable[Path]) -> HeldOut:
     """The goals of suites (JSONL files of goal rows). Raises WhetstoneError for a file that is none."""
-    files_of: dict[tuple[str, str], list[str]] = {}
+    by_text: dict[str, list[tuple[str, str]]] = {}
     by_check: dict[str, list[frozenset[str]]] = {}
     unchecked: set[str] = set()
     lines: list[str] = []
@@ -73,15 +76,14 @@ def read_held_out(suites: Iterable[Path]) -> HeldOut:
         own: list[str] = []
         for row in _rows(suite):
             text, check = normalised(str(row["goal"])), check_digest(row.get("check"))
-            files_of.setdefault((text, check), []).append(_files_digest(row.get("files")))
+            by_text.setdefault(text, []).append((check, _files_digest(row.get("files"))))
             by_check.setdefault(check, []).append(frozenset(text.split()))
             if row.get("check") is None:
                 unchecked.add(text)
             own.append(f"{text} {check}\n")
         lines += own
         digests.append(_lines_digest(own))
-    texts = frozenset(text for text, _ in files_of)
-    return HeldOut(_lines_digest(lines), len(lines), tuple(digests), files_of, texts, frozenset(unchecked), by_check)
+    return HeldOut(_lines_digest(lines), len(lines), tuple(digests), by_text, frozenset(unchecked), by_check)
 
 
 def refuse_unchecked(rows: Iterable[GoalRow], what: str) -> None:

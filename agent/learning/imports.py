@@ -3,7 +3,8 @@
 The reverse of `agent.export.chat`: what this runtime exported comes back with the same turns. In other chats the system
 turn is replaced by this runtime's own, with the chat's tools in it, because that is what the model will be shown. A
 call of a tool is an action and the text beside it the thought; what came back is the observation; a last answer in
-plain text is a call of `finish`. A chat is verified where it says so itself: `"check": {"passed": true}`.
+plain text is a call of `finish`. A chat is verified where it says so itself: `"check": {"passed": true}`. A session has
+one goal and calls one tool at a step, so a chat with a second question or with parallel calls is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _SPEAKERS = {"system": "system", "human": "user", "gpt": "assistant", "observati
 
 
 def read_chats(path: Path) -> list[Session]:
-    """The chats in a JSON or JSONL file as sessions. Raises WhetstoneError, with its number, for one that is none."""
+    """The chats in a JSON or JSONL file as sessions.
+
+    Raises WhetstoneError, with its number, for one that is none or that no session could be.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines() if _is_lines(text) else [text]
@@ -47,14 +51,22 @@ def _session(path: Path, number: int, row: Any) -> Session:
         messages = _messages(row)
         tools = _tools(row.get("tools"))
         digest = sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
-        name = str(row.get("session") or f"{path.stem}-{number}")
+        name = str(row.get("session") or f"{path.stem}-{number}-{digest[:8]}")
         events = _Events(name, tools, messages, row)
+    except _NoSession as reason:
+        raise WhetstoneError(
+            f"chat {number} in {path} cannot be a session, {reason}: take it out of the file"
+        ) from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WhetstoneError(
             f"chat {number} in {path} is not understood ({type(error).__name__}: {error}): it needs `messages` or"
             " `conversations` in the form that docs/export.md shows"
         ) from error
     return Session(path.with_name(f"{name}.jsonl"), tuple(events.events), head=digest)
+
+
+class _NoSession(Exception):
+    """Why a chat cannot be told as a session."""
 
 
 class _Events:
@@ -97,6 +109,8 @@ class _Events:
         if message["role"] == "assistant":
             self._step += 1
             calls = message.get("tool_calls") or []
+            if len(calls) > 1:
+                raise _NoSession(f"it calls {len(calls)} tools in one turn")
             if calls:
                 call = calls[0]["function"]
                 arguments = call["arguments"]
@@ -111,6 +125,8 @@ class _Events:
                 self._action("I have the answer.", "finish", {"answer": content})
                 self._observed("ok", content, ends=True)
                 return content
+        elif message["role"] == "user" and not self._was_refused():
+            raise _NoSession("it has a further turn of the user")
         elif self._step and self.events[-1].kind == "observation" and answer is not None:
             self.events.pop()  # what came back from the finish that was assumed above
             self._observed(*_result(content), ends=True)
@@ -125,6 +141,10 @@ class _Events:
 
     def _invalid(self, text: str) -> None:
         self._log_action(text, thought=None, tool=None, args=None, valid=False)
+
+    def _was_refused(self) -> bool:
+        """Whether the last action was not valid: what comes back then is no tool's."""
+        return next((not event.data["valid"] for event in reversed(self.events) if event.kind == "action"), False)
 
     def _log_action(self, text: str, **fields: JSON) -> None:
         empty: dict[str, JSON] = {"thinking": "", "token_ids": [], "sampled": [], "logprobs": [], "prompt_digest": ""}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.engine.adapter import CONFIG, WEIGHTS, Lineage
+from agent.engine.finding import with_sizes
 from agent.learning.recipe import Recipe
 from agent.types import WhetstoneError
 
@@ -42,6 +43,11 @@ class Base:
     def config(self) -> dict[str, Any]:
         """Its config.json."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    def sizes(self) -> dict[str, Any]:
+        """Its config.json with the usual names of its sizes: `agent.engine.finding.with_sizes`, which says what is
+        raised."""
+        return with_sizes(self.config())
 
 
 class Learner(Protocol):

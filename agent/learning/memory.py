@@ -35,11 +35,11 @@ def check_memory(base: Base, recipe: Recipe, examples: Sequence[Example]) -> boo
 
 def needed_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int:
     """An estimate from above: weights, what learns and its optimizer, what a micro-batch keeps for its gradient."""
-    config = base.config()
+    config = base.sizes()
     _, dtype = number_format(recipe)
     width = 2 if "bfloat16" in str(dtype) else 4
-    hidden, inner, layers = config["hidden_size"], config.get("intermediate_size", 4 * config["hidden_size"]), 0
-    layers = config["num_hidden_layers"]
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    inner = config.get("intermediate_size") or 4 * hidden
     parameters = _parameters(base.folder)
     linear = hidden * hidden * 4 + 3 * hidden * inner
     if recipe.method in FULL_METHODS:
@@ -58,7 +58,7 @@ def needed_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int
 
 def attention_weights_bytes(base: Base, recipe: Recipe, examples: Sequence[Example]) -> int:
     """What keeping the attention weights of a micro-batch takes."""
-    config = base.config()
+    config = base.sizes()
     _, dtype = number_format(recipe)
     lengths = [input_length(example) for example in examples]
     # A token attends to half of its session's own tokens and to all of the shared ones.

@@ -37,7 +37,7 @@ class PeftLearner:
             dtype = torch.float32  # what AdamW adds is often below bfloat16's resolution
         self._dtype = dtype
         model = self._load()
-        config = peft_config(recipe, layers=base.config()["num_hidden_layers"], steps=steps)
+        config = peft_config(recipe, layers=base.sizes()["num_hidden_layers"], steps=steps)
         self.head: Tensor = model.get_output_embeddings().weight
         self.embedding: Tensor = model.get_input_embeddings().weight
         self._peft: Any = None

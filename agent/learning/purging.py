@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.engine.digests import forget_kept
 from agent.engine.ensemble import ENSEMBLE
 from agent.engine.models import LoadedModel
 from agent.journal import Session
@@ -42,13 +43,16 @@ def purge(
     base: LoadedModel | None = None,
     sources: Iterable[Path | Session] = (),
     out: Path | None = None,
+    cache: Path | None = None,
 ) -> list[Purged]:
     """Take every adapter that learned from `session` out of use and remove it; with `base`, train it without.
 
     `sources` are where its other sessions lie, `out` is where datasets and adapters are made. Adapters made of others
     (merges, ensembles) are removed and not made again. A rebuilt adapter is a candidate that the gate has to pass.
+    What a start kept in the folder `cache` goes too: weights with an adapter merged into them, and keys and values.
     Raises WhetstoneError, before anything is removed, if a session that is needed is gone or was changed.
     """
+    registry.sweep()
     found = trained_on(registry, session)
     if not found:
         raise WhetstoneError(f"no adapter was trained on session {session}: `adapters show` names the sessions of one")
@@ -59,15 +63,19 @@ def purge(
             if entry.lineage == base.lineage and not entry.card.get("parents"):
                 again[entry.id] = _trained_again(entry, session, base, at, out / entry.id)
     purged: list[Purged] = []
-    for entry in [*(e for e in found if (e.folder / ENSEMBLE).is_file()), *(e for e in found if _is_one(e))]:
-        in_use = entry.state == "promoted"
-        while (current := registry.promoted(entry.lineage)) is not None and current.id == entry.id:
-            registry.rollback(entry.lineage)
-        registry.remove(entry.id, reason=f"purged of session {session}")
-        new = ""
-        if entry.id in again:
-            new = registry.add(again[entry.id], rebuilt_from=entry.id).id
-        purged.append(Purged(entry.id, in_use, new))
+    try:
+        for entry in [*(e for e in found if (e.folder / ENSEMBLE).is_file()), *(e for e in found if _is_one(e))]:
+            in_use = entry.state == "promoted"
+            while (current := registry.promoted(entry.lineage)) is not None and current.id == entry.id:
+                registry.rollback(entry.lineage)
+            registry.remove(entry.id, reason=f"purged of session {session}")
+            new = ""
+            if entry.id in again:
+                new = registry.add(again[entry.id], rebuilt_from=entry.id).id
+            purged.append(Purged(entry.id, in_use, new))
+    finally:
+        if cache is not None:
+            forget_kept(cache)
     return purged
 
 

@@ -13,6 +13,8 @@ from agent.types import WhetstoneError
 if TYPE_CHECKING:
     from agent.engine.tokenizer import ModelTokenizer
 
+RAW_TEXT = "text"
+"""The family of such examples."""
 TOKENS = 512
 """Tokens of an example: text has no turns, and short pieces are cheaper to attend over."""
 
@@ -31,7 +33,7 @@ def read_text(files: Iterable[Path], tokenizer: ModelTokenizer) -> list[Example]
             piece = tuple(ids[first : first + TOKENS])
             if len(piece) > 1:
                 loss = (False, *[True] * (len(piece) - 1))
-                found.append(Example(piece, loss, f"{file.name}#{number}", digest, file.name, "text"))
+                found.append(Example(piece, loss, f"{file.name}#{number}", digest, file.name, RAW_TEXT))
     if not found:
         raise WhetstoneError("the raw text is empty: give a file with text in it")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,11 @@ Method = Literal["lora", "rslora", "dora", "adalora", "prefix", "prompt", "ia3",
 ObjectiveName = Literal["sft", "adaptive", "adversarial", "augment", "dpo", "spin"]
 METHODS: tuple[str, ...] = get_args(Method)
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+DTYPES = ("auto", "fp32", "bf16")
+_NOT_NEGATIVE = (
+    "layers", "weight_decay", "replay_weight", "kl_weight", "preference", "anchor", "evaluations", "patience",
+    "threads", "max_minutes",
+)  # fmt: skip
 PREFERENCE = ("dpo", "spin")
 """Objectives on pairs of sessions, one chosen and one rejected."""
 
@@ -66,10 +72,18 @@ class Recipe:
             raise WhetstoneError(f"there is no method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.objective not in OBJECTIVES:
             raise WhetstoneError(f"there is no objective {self.objective!r}: choose one of {', '.join(OBJECTIVES)}")
+        if self.dtype not in DTYPES:
+            raise WhetstoneError(f"there is no training in {self.dtype!r}: choose one of {', '.join(DTYPES)}")
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise WhetstoneError(f"{name.replace('_', ' ')} must be a finite number, not {value}")
         positive = ("rank", "alpha", "learning_rate", "epochs", "batch_tokens", "accumulate", "clip", "epsilon")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise WhetstoneError(f"{name.replace('_', ' ')} must be above 0, not {getattr(self, name)}")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise WhetstoneError(f"{name.replace('_', ' ')} must not be below 0, it is {getattr(self, name)}")
         if self.layers and self.method in ("ia3", "prefix", "prompt", "full"):
             raise WhetstoneError(f"{self.method} adapts the whole model: leave out --layers")
         if self.targets and self.method in ("prefix", "prompt", "full"):

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.learning.lines import append_line, read_lines
 from agent.settings import Settings, load_settings
 from agent.types import JSON, WhetstoneError
 
-LOG, OUTPUT = "requests.jsonl", "requests.txt"
+LOG, LOCK, OUTPUT = "requests.jsonl", "requests.lock", "requests.txt"
 NICE = 10
 LEAST_SESSIONS = 10
 
@@ -40,7 +41,7 @@ class TrainingRequests:
         if model.startswith(("scripted:", "http://", "https://")):
             raise WhetstoneError(f"Training is not possible: {model} is not a model on this machine.")
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self._folder / LOG):
+        with _locked(self._folder / LOCK):
             asked = [line["time"] for line in self.history() if line["event"] == "asked"]
             wait = asked[-1] + learning.every_hours * 3600 - time.time() if asked else 0.0
             if wait > 0:
@@ -58,14 +59,10 @@ class TrainingRequests:
 
     def history(self) -> list[dict[str, Any]]:
         """What was asked, and what became of it, oldest first."""
-        try:
-            return [json.loads(line) for line in (self._folder / LOG).read_text(encoding="utf-8").splitlines()]
-        except FileNotFoundError:
-            return []
+        return read_lines(self._folder / LOG)
 
     def log(self, event: str, **fields: JSON) -> None:
-        with open(self._folder / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), "event": event, **fields}) + "\n")
+        append_line(self._folder / LOG, {"time": time.time(), "event": event, **fields})
 
     def _start(self, number: int) -> None:
         place = self._folder / f"request-{number}"

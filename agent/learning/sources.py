@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from agent.journal import Session, find_session, read_session
 from agent.learning.imports import read_chats
+from agent.learning.lines import append_line, read_lines
 from agent.types import WhetstoneError
 
 INSIDE = ("", "sessions", "data/sessions")
@@ -57,18 +58,12 @@ def sessions_of(manifest: Mapping[str, Any], sources: Iterable[Path | Session]) 
 
 def rate(data: Path, session: str, rating: str) -> None:
     """Record a person's judgement of a session, `good` or `bad`; the last one counts. Kept below the data folder."""
-    data.mkdir(parents=True, exist_ok=True)
-    with open(data / RATINGS, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"session": session, "rating": rating}) + "\n")
+    append_line(data / RATINGS, {"session": session, "rating": rating})
 
 
 def read_ratings(data: Path) -> dict[str, str]:
     """Session id -> `good` or `bad`."""
-    try:
-        lines = (data / RATINGS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
-    return {row["session"]: row["rating"] for row in map(json.loads, lines)}
+    return {row["session"]: row["rating"] for row in read_lines(data / RATINGS)}
 
 
 def _journals_in(folder: Path) -> Iterator[Path]:

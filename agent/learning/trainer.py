@@ -8,6 +8,7 @@ killed and went on in between. (A time limit fits the learning rate to the clock
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +18,11 @@ from typing import Any
 
 from agent.engine.adapter import CARD, Adapter, write_card
 from agent.engine.digests import write_whole
-from agent.learning.checkpoint import remove_checkpoint
+from agent.learning.checkpoint import remove_checkpoint, resumable
 from agent.learning.curves import Point, draw_curve, write_curve
 from agent.learning.examples import Example
 from agent.learning.learner import Base, Learner, open_learner, shares
+from agent.learning.raw_text import RAW_TEXT
 from agent.learning.recipe import PREFERENCE, Recipe
 from agent.learning.schedule import Source, pairs, schedule
 from agent.learning.starting import begin_from, parent_of
@@ -65,12 +67,18 @@ def train(
     `holdout` decides when to stop and which step's weights are saved, except for pairs, whose loss single sessions do
     not have; `resume` goes on from a checkpoint in `out`, if there is one. `card` goes into the adapter's card beside
     the recipe, the sessions and the losses. Raises WhetstoneError, before it starts, if the base does not fit into
-    memory, the method is not for it, or the checkpoint is of another training.
+    memory, the method is not for it, or the checkpoint is of another training; and if `out` cannot be written to, with
+    the last checkpoint kept where there was room for one.
     """
     import torch
 
     from agent.learning.memory import attention_weights_bytes, check_memory, keep_freed_memory, needed_bytes
 
+    if start is not None and recipe.objective in PREFERENCE:
+        raise WhetstoneError(
+            f"{recipe.objective} compares with the base, so it cannot go on from {start.folder}: leave out --start, or"
+            " merge that adapter into the base (`adapters export --merged`) and train on the result"
+        )
     sources = _sources(recipe, examples, replay, rejected)
     if recipe.objective in PREFERENCE:
         holdout = ()
@@ -91,7 +99,10 @@ def train(
     if resume:
         training.load()
     training.run(watch, checkpoint_seconds, 1.5 * expected)
-    return _saved(training, learner, base, recipe, sources, out, identity, card, start)
+    with contextlib.suppress(WhetstoneError):  # the adapter takes less room than a checkpoint
+        training.save()
+    with resumable(out):
+        return _saved(training, learner, base, recipe, sources, out, identity, card, start)
 
 
 def _sources(
@@ -99,7 +110,7 @@ def _sources(
 ) -> list[Source]:
     if recipe.objective in PREFERENCE and not rejected:
         raise WhetstoneError(f"{recipe.objective} learns from pairs: give the other sessions with --rejected")
-    if recipe.objective == "adaptive" and not replay:
+    if recipe.objective == "adaptive" and not any(example.family == RAW_TEXT for example in replay):
         raise WhetstoneError("adaptive learns from raw text beside the sessions: give files with --text")
     if recipe.objective == "augment" and not any(example.variant for example in examples):
         raise WhetstoneError(
@@ -154,9 +165,9 @@ def _saved(
         write_whole(out / CARD, json.dumps({"trained_from": asdict(base.lineage), **facts}, indent=2))
     else:
         write_card(out, base.lineage, **facts)
-    remove_checkpoint(out)
     write_curve(state.points, out / CURVE)
     draw_curve(state.points, out / PICTURE)
+    remove_checkpoint(out)
     return Trained(out, tuple(state.points), state.stopped, state.best)
 
 

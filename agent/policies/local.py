@@ -73,6 +73,7 @@ def engine_for(loaded: LoadedModel, *, context_tokens: int = 0, cache: Path | No
 def _prefixes(loaded: LoadedModel, cache: Path) -> PrefixFiles | None:
     """None where keys and values cannot be told by what the model is called: ensembles, and what runs on a GPU."""
     from agent.engine.adapter import network_key
+    from agent.engine.digests import PREFIXES
     from agent.engine.llama import LlamaNetwork
     from agent.engine.precision import multiplies_bf16
     from agent.engine.prefixes import PrefixFiles
@@ -82,7 +83,7 @@ def _prefixes(loaded: LoadedModel, cache: Path) -> PrefixFiles | None:
     config = json.loads((loaded.folder / "config.json").read_text(encoding="utf-8"))
     weights = network_key(loaded.lineage, config, loaded.adapter)
     key = [*weights, loaded.dtype, multiplies_bf16(), version("torch")]
-    return PrefixFiles(cache / "prefixes", key)
+    return PrefixFiles(cache / PREFIXES, key)
 
 
 _SCORE = "/score"

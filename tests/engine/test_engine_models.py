@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from agent.engine import gguf
-from agent.engine.adapter import CARD, WEIGHTS, write_card
+from agent.engine.adapter import CARD, CONFIG, WEIGHTS, write_card
 from agent.engine.models import LoadedModel, load_model
 from agent.engine.network import Row
+from agent.learning.adapters import Registry
 from agent.types import WhetstoneError
 from tests.models import build_adapter, build_gguf, build_model
 
@@ -288,8 +289,23 @@ def test_an_adapter_whose_weights_were_changed_is_refused(model_folder: FolderOf
     write_card(adapter, load(base, tmp_path / "cache").lineage)
     other = build_adapter(tmp_path / "other", base, seed=2)
     shutil.copy(other / WEIGHTS, adapter / WEIGHTS)
-    with pytest.raises(WhetstoneError, match="not the ones its"):
+    with pytest.raises(WhetstoneError, match=r"the weights of .* are not what its"):
         load(base, tmp_path / "cache", adapter=adapter)
+
+
+def test_an_adapter_whose_configuration_was_changed_is_refused(model_folder: FolderOf, tmp_path: Path) -> None:
+    base = model_folder("llama")
+    adapter = build_adapter(tmp_path / "adapter", base)
+    write_card(adapter, load(base, tmp_path / "cache").lineage)
+    config = json.loads((adapter / CONFIG).read_text())
+    (adapter / CONFIG).write_text(json.dumps({**config, "lora_alpha": 10 * config["lora_alpha"]}))
+    with pytest.raises(WhetstoneError, match=r"the configuration of .* is not what its"):
+        load(base, tmp_path / "cache", adapter=adapter)
+    with pytest.raises(WhetstoneError, match=r"the configuration of .* is not what its"):
+        Registry(tmp_path / "registry").add(adapter)
+    older = {k: v for k, v in json.loads((adapter / CARD).read_text()).items() if k != "config_sha256"}
+    (adapter / CARD).write_text(json.dumps(older))
+    assert load(base, tmp_path / "cache", adapter=adapter).notes == ()
 
 
 def test_an_adapter_that_does_not_fit_is_refused(model_folder: FolderOf, tmp_path: Path) -> None:

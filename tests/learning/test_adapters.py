@@ -176,7 +176,7 @@ def test_a_corrupted_adapter_is_neither_taken_in_nor_used(world: World, where: s
     with pytest.raises(WhetstoneError, match=r"is damaged, its files are not those"):
         world.says()
     if where == "weights":
-        with pytest.raises(WhetstoneError, match="are not the ones"):
+        with pytest.raises(WhetstoneError, match="are not what its"):
             world.registry.add(folder)
 
 
@@ -195,6 +195,20 @@ def test_an_adapter_in_use_cannot_be_removed(world: World) -> None:
     world.registry.promote(entry.id, without_gate=True)
     with pytest.raises(WhetstoneError, match="is in use"):
         world.registry.remove(entry.id)
+
+
+def test_a_member_of_an_ensemble_in_use_cannot_be_removed(world: World) -> None:
+    members = [world.registry.add(world.trained(seed)) for seed in (1, 2)]
+    together = world.registry.add(write_ensemble(world.folder / "e", members))
+    alone = world.registry.add(world.trained(3))
+    for entry in (together, alone):  # the ensemble is what a rollback goes back to
+        world.registry.promote(entry.id, without_gate=True)
+        with pytest.raises(WhetstoneError, match=f"is a member of the ensemble {together.id}"):
+            world.registry.remove(members[0].id)
+    world.registry.rollback(world.base.lineage)
+    assert world.says() == world.says(together.id)
+    world.registry.rollback(world.base.lineage)
+    world.registry.remove(members[0].id)
 
 
 def logits(loaded: LoadedModel) -> torch.Tensor:

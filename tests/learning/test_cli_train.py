@@ -80,6 +80,26 @@ def test_a_wrong_choice_is_a_sentence(dataset: Path, capsys: pytest.CaptureFixtu
     assert "choose one of lora" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--epochs", "inf", "epochs must be a finite number, not inf"),
+        ("--epochs", "nan", "epochs must be a finite number, not nan"),
+        ("--lr", "nan", "learning rate must be a finite number, not nan"),
+        ("--layers", "-3", "layers must not be below 0, it is -3"),
+        ("--threads", "-2", "threads must not be below 0, it is -2"),
+        ("--patience", "-1", "patience must not be below 0, it is -1"),
+        ("--kl-weight", "-1", "kl weight must not be below 0, it is -1"),
+        ("--dtype", "int8", "there is no training in 'int8': choose one of auto, fp32, bf16"),
+    ],
+)
+def test_a_number_that_means_nothing_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    assert main(["train", str(tmp_path / "data"), "-o", str(tmp_path / "out"), option, value]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_prune_makes_a_smaller_model_and_says_what_it_cost(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = dataset.parent / "smaller"
     options = ["--layers", "1", "--rank", "4", "--epochs", "1", "--batch-tokens", "600", "--evaluations", "1"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from agent.engine.finding import SIZES
 from agent.engine.models import load_model
 from agent.engine.network import Row
 from agent.learning.examples import Example
@@ -209,3 +210,27 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, 
     expected, found = load_file(whole.folder / file), load_file(again.folder / file)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+def test_a_family_with_names_of_its_own_learns_too(tmp_path: Path, method: str) -> None:
+    model = build_model(tmp_path / "gpt2", "gpt2", n_embd=48, n_layer=2, n_head=4, n_positions=512)
+    config = {
+        k: v for k, v in json.loads((model / "config.json").read_text()).items() if k not in SIZES or k == "vocab_size"
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    base = Base.of(load_model(str(model), dtype="fp32", cache=tmp_path / "cache"))
+    assert base.sizes()["hidden_size"] == 48
+    examples = random_examples(4)
+    trained = train(base, examples, _recipe(method), tmp_path / "out")
+    assert trained.points[-1].loss < trained.points[0].loss - 0.05
+    said = _loss_in_the_runtime(base, tmp_path / "out", method, examples)
+    assert said == pytest.approx(_loss_in_peft(base, tmp_path / "out", method, examples), abs=1e-3)
+
+
+def test_a_model_that_does_not_tell_its_sizes_is_refused(tmp_path: Path) -> None:
+    base = _base(tmp_path)
+    config = json.loads((base.folder / "config.json").read_text())
+    (base.folder / "config.json").write_text(json.dumps({"model_type": "mamba", "vocab_size": config["vocab_size"]}))
+    with pytest.raises(WhetstoneError, match="a mamba does not tell its num_attention_heads"):
+        train(base, random_examples(2), _recipe("lora"), tmp_path / "out")

@@ -92,8 +92,9 @@ def test_adaptive_learns_the_raw_text_too(base: Base, tmp_path: Path) -> None:
     adaptive = _learned(base, train(base, task, recipe, tmp_path / "a", replay=text), recipe)
     plain = _learned(base, train(base, task, _recipe(), tmp_path / "b"), _recipe())
     assert _loss(adaptive, text) < _loss(plain, text) - 1
-    with pytest.raises(WhetstoneError, match="--text"):
-        train(base, task, recipe, tmp_path / "c")
+    for replayed in ([], random_examples(4, seed=1)):  # sessions alone would make it plain sft
+        with pytest.raises(WhetstoneError, match="--text"):
+            train(base, task, recipe, tmp_path / "c", replay=replayed)
 
 
 def test_the_adversarial_gradient_is_that_of_both_losses(base: Base) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.engine.models import load_model
+from agent.learning import adapters
 from agent.learning.adapters import Registry
 from agent.learning.combining import write_ensemble
 from agent.learning.dataset import build_dataset, read_examples
@@ -17,7 +18,9 @@ from agent.learning.purging import purge, trained_on
 from agent.learning.recipe import Recipe
 from agent.learning.sequences import SessionEncoder
 from agent.learning.trainer import train
+from agent.policies.local import load_chosen
 from agent.types import WhetstoneError
+from tests.learning.test_adapters import World
 from tests.learning.test_dataset import session_of
 from tests.models import build_model
 from tests.sessions import act, finish
@@ -64,6 +67,41 @@ def test_a_purged_session_leaves_nothing_in_use_and_the_rest_is_trained_again(tm
     assert trained_on(registry, out.id) == []
     with pytest.raises(WhetstoneError, match="no adapter was trained on session"):
         purge(registry, out.id)
+
+
+def test_a_purge_leaves_no_copy_of_the_adapter_on_the_disk(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    entry = world.registry.add(world.trained(1))
+    settings = world.settings(entry.id)
+    load_chosen(settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": "int8"})}))
+    (tmp_path / "cache" / "prefixes").mkdir()
+    (tmp_path / "cache" / "prefixes" / "turn.kv").write_bytes(b"keys and values")
+    assert list((tmp_path / "cache" / "rounded").iterdir())
+    purge(world.registry, "s1", cache=tmp_path / "cache")
+    assert [list((tmp_path / "cache" / name).iterdir()) for name in ("rounded", "prefixes")] == [[], []]
+
+
+def test_what_a_removal_cut_short_left_is_deleted_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    first, second = (world.registry.add(world.trained(seed)) for seed in (1, 2))
+
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place, function in ((adapters.shutil, "rmtree"), (Path, "rename")):
+        world.registry.add(world.folder / "trained-1")
+        with monkeypatch.context() as patched:
+            patched.setattr(place, function, cut_short)
+            with pytest.raises(KeyboardInterrupt):
+                purge(world.registry, "s1")
+        assert {path.name.strip(".")[:12] for path in world.registry.folder.iterdir() if path.is_dir()} > {second.id}
+        with pytest.raises(WhetstoneError, match="no adapter was trained on session s1"):
+            purge(world.registry, "s1")
+        assert [path.name for path in world.registry.folder.iterdir() if path.is_dir()] == [second.id]
+    again = world.registry.add(world.folder / "trained-1")
+    assert again.id == first.id
+    world.registry.remove(second.id)
+    assert world.says(again.id)
 
 
 def test_what_was_learned_from_pairs_is_trained_again_from_the_pairs_that_are_left(tmp_path: Path) -> None:

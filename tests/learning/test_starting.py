@@ -18,7 +18,7 @@ from agent.learning.recipe import Recipe
 from agent.learning.schedule import split_by_goal
 from agent.learning.trainer import Trained, train
 from agent.types import WhetstoneError
-from tests.learning.sessions_as_tokens import random_examples
+from tests.learning.sessions_as_tokens import pairs_of_examples, random_examples
 
 SHORT: dict[str, Any] = {
     "rank": 4, "alpha": 8, "learning_rate": 1e-2, "epochs": 8, "batch_tokens": 200, "dtype": "fp32", "threads": 1,
@@ -109,3 +109,13 @@ def test_another_shape_or_method_is_refused(
 ) -> None:
     with pytest.raises(WhetstoneError, match=named):
         trained(base, tmp_path / "out", first, **changed)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "spin"])
+def test_pairs_are_compared_with_the_base_and_start_from_it(
+    base: Base, first: Adapter, tmp_path: Path, objective: Any
+) -> None:
+    chosen, rejected = pairs_of_examples(2)
+    recipe = Recipe(**{**SHORT, "objective": objective})
+    with pytest.raises(WhetstoneError, match=f"{objective} compares with the base.*leave out --start"):
+        train(base, chosen, recipe, tmp_path / "out", rejected=rejected, start=first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from agent.learning.schedule import Source, schedule, split_by_goal
 from agent.learning.trainer import Progress, train
 from agent.types import WhetstoneError
 from tests.learning.sessions_as_tokens import random_examples
+from tests.learning.test_lines import files_of_at_most
 from tests.models import build_model
 
 RECIPE = Recipe(rank=4, alpha=8, learning_rate=1e-2, epochs=15, batch_tokens=200, dtype="fp32", threads=1)
@@ -126,6 +128,43 @@ def test_a_checkpoint_of_another_training_is_refused(base: Base, tmp_path: Path)
         train(base, random_examples(8), RECIPE, tmp_path / "out", watch=stop, checkpoint_seconds=0)
     with pytest.raises(WhetstoneError, match="another training"):
         train(base, random_examples(8, seed=1), RECIPE, tmp_path / "out", resume=True)
+
+
+def test_an_adapter_that_cannot_be_written_is_a_sentence_and_the_training_is_kept(base: Base, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "out", Recipe(**{**RECIPE.card(), "epochs": 2.0})
+    whole = train(base, random_examples(8), recipe, tmp_path / "whole")
+    (out / "adapter_model.safetensors").mkdir(parents=True)
+    with pytest.raises(WhetstoneError, match=r"out cannot be written to .*: make room .* --resume, the checkpoint"):
+        train(base, random_examples(8), recipe, out)
+    (out / "adapter_model.safetensors").rmdir()
+    steps: list[Progress] = []
+    train(base, random_examples(8), recipe, out, resume=True, watch=steps.append)
+    assert steps == []
+    for name in ("adapter_model.safetensors", "whetstone.json"):
+        assert (out / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert not (out / "checkpoint").exists()
+
+
+def test_a_full_disk_is_a_sentence(base: Base, tmp_path: Path) -> None:
+    recipe = Recipe(**{**RECIPE.card(), "epochs": 6.0})
+    with (
+        files_of_at_most(2000),
+        pytest.raises(WhetstoneError, match=r"cannot be written to .*: make room .* train again"),
+    ):
+        train(base, random_examples(4), recipe, tmp_path / "out")
+    assert not list(tmp_path.glob("out/checkpoint/*"))
+    keep: list[Progress] = []
+
+    def fill(progress: Progress) -> None:
+        keep.append(progress)
+        if len(keep) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    with files_of_at_most(10**9), pytest.raises(WhetstoneError, match=r"make room .* --resume, the checkpoint"):
+        train(base, random_examples(4), recipe, tmp_path / "out", watch=fill, checkpoint_seconds=0)
+    steps: list[Progress] = []
+    train(base, random_examples(4), recipe, tmp_path / "out", resume=True, watch=steps.append)
+    assert steps[0].point.step == 3
 
 
 def test_training_stops_when_the_heldout_loss_no_longer_falls_and_keeps_the_best(base: Base, tmp_path: Path) -> None:
