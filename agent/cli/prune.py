@@ -12,12 +12,12 @@ import typer
 
 from agent.cli import UsageError
 from agent.cli.options import Config, Json, Model, Seed, chosen_in
-from agent.cli.train import Dataset, line, progress_bar, recipe_of, same_tokens, whole_number
+from agent.cli.train import Data, line, progress_bar, recipe_of, same_tokens, whole_number
 
 
 def prune(
     context: typer.Context,
-    data: Dataset,
+    data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where the smaller model goes.")],
     layers: Annotated[int, typer.Option("--layers", metavar="N", min=1, help="How many layers to take out.")],
     rank: Annotated[int | None, typer.Option("--rank", metavar="R", help="Of the LoRA that heals.")] = None,
