@@ -48,26 +48,23 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 	@$(BIN)/pyright
 	@$(TESTS)
 
-# What ships in agent/starter_adapter, in four pieces that each have sessions of their own. MINUTES is the time that each
+# What ships in agent/starter_adapter, in three pieces that each have sessions of their own. MINUTES is the time that each
 # may take; the rate is brought down to fit it.
 BUILD := build/starter
 MINUTES := 85
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, measure (hours)
 	$(BIN)/python -m agent curriculum make --split heldout -o $(BUILD)/suite.jsonl
-	set -- 3000 3000 5200 3000; for n in 0 1 2 3; do \
-		$(BIN)/python -m agent curriculum teach --count $$1 --seed $$n -o $(BUILD)/taught-$$n && shift && \
+	for n in 0 1 2; do \
+		$(BIN)/python -m agent curriculum teach --count $$((3000 + n / 2 * 2200)) --seed $$n -o $(BUILD)/taught-$$n && \
 		$(BIN)/python -m agent dataset build $(BUILD)/taught-$$n/sessions -o $(BUILD)/dataset-$$n --raw \
 			--held-out $(BUILD)/suite.jsonl || exit; done
 	$(BIN)/python -m agent train $(BUILD)/dataset-0 -o $(BUILD)/first --model starter --max-minutes $(MINUTES) \
 		--evaluations 1 --patience 0 --seed 1
 	$(BIN)/python -m agent train $(BUILD)/dataset-1 -o $(BUILD)/second --model starter --start $(BUILD)/first \
 		--epochs 1 --lr 7e-4 --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02 --seed 2
-	$(BIN)/python -m agent train $(BUILD)/dataset-2 -o $(BUILD)/third --model starter --start $(BUILD)/second \
+	$(BIN)/python -m agent train $(BUILD)/dataset-2 -o $(BUILD)/adapter --model starter --start $(BUILD)/second \
 		--epochs 1 --lr 5e-4 --batch-tokens 3600 --max-minutes $(MINUTES) --evaluations 3 --patience 0 \
 		--holdout-share 0.02 --seed 3
-	$(BIN)/python -m agent train $(BUILD)/dataset-3 -o $(BUILD)/adapter --model starter --start $(BUILD)/third \
-		--epochs 1 --lr 4e-4 --batch-tokens 2400 --max-minutes $(MINUTES) --evaluations 2 --patience 0 \
-		--holdout-share 0.02 --seed 4
 	$(BIN)/python -m agent eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
 	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 
