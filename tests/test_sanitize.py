@@ -129,7 +129,7 @@ def test_a_log_entry_stays_one_line() -> None:
 
 
 def test_a_long_hostile_text_takes_no_long_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (
         "\x1b]" * 200_000,
         "\x1b[" + "1;" * 200_000,
@@ -139,4 +139,4 @@ def test_a_long_hostile_text_takes_no_long_time() -> None:
     ):
         for sink in SINKS:
             sink(text)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
