@@ -167,10 +167,14 @@ def text_or_file(option: str, value: str) -> str:
 
 
 def completed(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the value of an option that may stand alone: `--resume` means the newest session."""
+    """The arguments with the value of an option that may stand alone: `--resume` means the newest session.
+
+    `train` has a `--resume` of its own, which takes none.
+    """
     found = list(arguments)
     for at in reversed([i for i, word in enumerate(found) if word == "--resume"]):
-        if at + 1 == len(found) or found[at + 1].startswith("-"):
+        alone = at + 1 == len(found) or found[at + 1].startswith("-")
+        if alone and "train" not in found[:at]:
             found[at] = "--resume="
     return found
 

@@ -53,6 +53,13 @@ def test_a_suite_is_kept_apart_only_if_every_dataset_kept_it_apart(dataset: Path
         assert json.loads((out / "whetstone.json").read_text())["held_out"] == left
 
 
+def test_a_training_goes_on_by_the_command_too(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--rank", "4", "--epochs", "1", "--dtype", "fp32"]
+    train = ["train", str(dataset), "-o", str(dataset.parent / "out"), *short]
+    for options in (["--resume"], ["--resume", "--json"]):
+        assert main([*train, *options]) == 0, capsys.readouterr().err
+
+
 def test_a_dataset_of_another_tokenizer_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = dataset.parent / "other"
     manifest = json.loads((dataset / "manifest.json").read_text())
