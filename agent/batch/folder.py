@@ -29,6 +29,7 @@ from agent.batch.models import OF_ROW
 from agent.batch.results import Result, read_results
 from agent.goalfile import GoalRow
 from agent.journal import SUFFIX, new_session_id
+from agent.lines import append_line, read_lines
 from agent.types import JSON, Ending, WhetstoneError
 
 RECORD, STARTED, RESULTS, LOCK = "batch.json", "started.jsonl", "results.jsonl", "lock"
@@ -122,7 +123,10 @@ class BatchFolder:
         write_whole(there, json.dumps(record, indent=1, sort_keys=True) + "\n")
         self.layout.data.mkdir(exist_ok=True)
         (self.out / "workspaces").mkdir(exist_ok=True)
-        self._started = {(line["id"], line["row"]): line["session"] for line in _lines(self.out / STARTED)}
+        self._started = {
+            (line["id"], line["row"]): line["session"]
+            for line in read_lines(self.out / STARTED, mend="start again with --fresh")
+        }
         self.kept = self._kept_results()
         """Results of rows that need not run again, by id."""
 
@@ -138,22 +142,8 @@ class BatchFolder:
         return {result.id: result for result in kept}
 
     def _append(self, name: str, data: Mapping[str, JSON]) -> None:
-        raw = json.dumps(data).encode() + b"\n"
         with self._writing:
-            try:
-                fd = os.open(self.out / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    size = os.fstat(fd).st_size
-                    if os.write(fd, raw) != len(raw):
-                        os.ftruncate(fd, size)
-                        raise WhetstoneError(f"{self.out / name} cannot be written whole: make room and run it again")
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
-            except OSError as error:
-                raise WhetstoneError(
-                    f"{self.out / name} cannot be written: {error.strerror}; make room and run the same command again"
-                ) from error
+            append_line(self.out / name, data, then="run the same command again")
 
 
 def row_digest(row: GoalRow, trees: dict[Path, str] | None = None) -> str:
@@ -231,22 +221,6 @@ def _unchanged(there: Path, record: Mapping[str, JSON]) -> Mapping[str, JSON]:
             " restore those, start again with --fresh, or name another folder with -o"
         )
     return {**record, "settings": {**{key: old[key] for key in old if key.startswith(OF_ROW)}, **new}}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that only we write."""
-    if not path.exists():
-        return []
-    found: list[dict[str, Any]] = []
-    raw = path.read_bytes()
-    for line in raw[: raw.rfind(b"\n") + 1].splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise WhetstoneError(f"{path} is damaged: start again with --fresh") from error
-    if not raw.endswith(b"\n") and raw:  # a line that was cut off must not run into the next one
-        os.truncate(path, raw.rfind(b"\n") + 1)
-    return found
 
 
 def _remove(paths: Iterable[Path]) -> None:

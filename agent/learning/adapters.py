@@ -23,7 +23,7 @@ from typing import Any, Literal
 from agent.engine.adapter import CARD, CONFIG, WEIGHTS, Lineage, check_files
 from agent.engine.digests import write_whole
 from agent.engine.ensemble import ENSEMBLE
-from agent.learning.lines import append_line, read_lines
+from agent.lines import append_line, read_lines
 from agent.types import JSON, WhetstoneError
 
 LOG = "log.jsonl"
@@ -116,20 +116,21 @@ class Registry:
                 " with --without-gate"
             )
         check_entry(entry)
-        judged_against = entry.gates[-1].get("incumbent") if entry.gates else None
-        if judged_against is not None and not without_gate and entry.state != "promoted":
-            self._refuse_another(entry, str(judged_against))
-        if entry.state != "promoted":
-            self._log("promoted", entry.id, lineage=_key(entry.card), gate=entry.passed)
+        if entry.state == "promoted":
+            return entry
+        if not without_gate:
+            self._refuse_another(entry)
+        self._log("promoted", entry.id, lineage=_key(entry.card), gate=entry.passed)
         return self.find(entry.id)
 
-    def _refuse_another(self, entry: Entry, incumbent: str) -> None:
+    def _refuse_another(self, entry: Entry) -> None:
         """Raise WhetstoneError if another adapter is in use than the one that the gate compared `entry` with."""
         from agent.learning.chosen import automatic
 
         folder = automatic(self, entry.lineage)
+        incumbent = entry.gates[-1].get("incumbent")
         now = "none" if folder is None else id_of(folder)
-        if now != incumbent:
+        if incumbent not in (None, now):
             raise WhetstoneError(
                 f"adapter {entry.id} is not promoted because the gate compared it with {incumbent}, and {now} is in use"
                 f" now: run `gate {entry.id} SUITE` again, or insist with --without-gate"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.batch import Result
+from agent.batch.folder import FREE_SETTINGS
 from agent.engine.adapter import CARD
 from agent.engine.digests import write_whole
 from agent.engine.models import LoadedModel, load_model
@@ -40,9 +41,6 @@ from agent.learning.sequences import SessionEncoder
 from agent.learning.trainer import train
 from agent.settings import Settings
 from agent.types import JSON, WhetstoneError
-
-MAY_CHANGE = ("paths.", "model.threads")
-"""How the settings begin that a run may go on with other values of."""
 
 
 def _quiet(_: str) -> None:
@@ -159,7 +157,7 @@ class _Loop:
         rows = {"goals": self._goals, "older goals": self._older, "held-out suite": self._rows}
         digests = {name: rows_digest(some) for name, some in rows.items()}
         replayed = sha256("\n".join(example.digest for example in self._replay).encode()).hexdigest()
-        settings = {name: value for name, value in self._settings.flat().items() if not name.startswith(MAY_CHANGE)}
+        settings = {name: value for name, value in self._settings.flat().items() if not name.startswith(FREE_SETTINGS)}
         return {**own, **digests, "replay": replayed, "model": asdict(self._base.lineage), **settings}
 
     def _past(self, done: Round) -> str:

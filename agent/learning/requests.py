@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.learning.lines import append_line, read_lines
+from agent.lines import append_line, read_lines
 from agent.settings import Settings, load_settings
 from agent.types import JSON, WhetstoneError
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from agent.journal import Session, find_session, read_session
 from agent.learning.imports import read_chats
-from agent.learning.lines import append_line, read_lines
+from agent.lines import append_line, read_lines
 from agent.types import WhetstoneError
 
 INSIDE = ("", "sessions", "data/sessions")

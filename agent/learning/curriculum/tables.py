@@ -82,19 +82,25 @@ KINDS = (
 )  # fmt: skip
 
 
-_LABELS = tuple(
-    (
-        "author person vendor product runner person visitor person artist person keeper person manager person nurse person"
-        " tutor person pilot person article product part product dish product asset product device product flower word"
-        " river word street word ship word village word animal word album title film title chapter title song title"
-    ).split()
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Of `name:pool` each the column's name and the pool its values are of."""
+    return tuple((name, pool) for name, _, pool in (word.partition(":") for word in text.split()))
+
+
+_LABELS = _pairs(
+    """
+    author:person vendor:product runner:person visitor:person artist:person keeper:person manager:person
+    nurse:person tutor:person pilot:person article:product part:product dish:product asset:product
+    device:product flower:word river:word street:word ship:word village:word animal:word album:title film:title
+    chapter:title song:title
+    """
 )
-_CATEGORIES = tuple(
-    (
-        "type category class category zone region branch city centre city state status phase status unit department group"
-        " animal squad animal shade colour label colour origin city area region section department brand word model word"
-        " vendor word course word source word"
-    ).split()
+_CATEGORIES = _pairs(
+    """
+    type:category class:category zone:region branch:city centre:city state:status phase:status unit:department
+    group:animal squad:animal shade:colour label:colour origin:city area:region section:department brand:word
+    model:word vendor:word course:word source:word
+    """
 )
 _NUMBERS = tuple(
     "age balance bonus boxes budget clicks commission cost deposit depth discount distance downloads duration energy fee"
@@ -109,19 +115,20 @@ MADE = 0.5
 def _kind(draw: Draw) -> Kind:
     if draw.split == "heldout" or not draw.chance(MADE):
         return draw.pick(KINDS)
-    at, other = draw.any(range(0, len(_LABELS), 2)), draw.any(range(0, len(_CATEGORIES), 2))
-    category = draw.pick(names.WORDS) if draw.chance(0.25) else _CATEGORIES[other]
+    label, (category, pool) = draw.any(_LABELS), draw.any(_CATEGORIES)
+    if draw.chance(0.25):
+        category = draw.pick(names.WORDS)
     columns: list[str] = draw.rng.sample(_NUMBERS, 2)
     if draw.chance(0.25):
         columns[0] = draw.pick(names.WORDS)
     bounds = [(low := draw.whole(1, 60), low + draw.whole(40, 5000)) for _ in columns]
     numbers = [(low + 0.5, high + 0.5) if draw.chance(0.4) else (low, high) for low, high in bounds]
-    if len({_LABELS[at], category, *columns}) < 4:
+    if len({label[0], category, *columns}) < 4:
         return _kind(draw)
     return Kind(
-        (f"{_LABELS[at]}s", draw.pick(names.WORDS), draw.pick(names.STEMS)),
-        (_LABELS[at], _LABELS[at + 1]),
-        ((category, _CATEGORIES[other + 1]),),
+        (f"{label[0]}s", draw.pick(names.WORDS), draw.pick(names.STEMS)),
+        label,
+        ((category, pool),),
         tuple((name, low, high) for name, (low, high) in zip(columns, numbers, strict=True)),
         draw.chance(0.4),
     )

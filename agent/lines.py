@@ -12,10 +12,11 @@ from typing import Any
 from agent.types import JSON, WhetstoneError
 
 
-def append_line(path: Path, data: Mapping[str, JSON]) -> None:
+def append_line(path: Path, data: Mapping[str, JSON], *, then: str = "try again") -> None:
     """Add a line, durable when this returns; what a crash left of a last one is cut off first.
 
-    Raises WhetstoneError if it cannot be written whole; the file is then as it was.
+    Raises WhetstoneError if it cannot be written whole; the file is then as it was. `then` says what to do with room
+    on the disk.
     """
     raw = json.dumps(data).encode() + b"\n"
     try:
@@ -29,18 +30,22 @@ def append_line(path: Path, data: Mapping[str, JSON]) -> None:
                 os.ftruncate(fd, size)
             if os.write(fd, raw) != len(raw):
                 os.ftruncate(fd, size)
-                raise WhetstoneError(f"{path} cannot be written whole: make room on the disk and try again")
+                raise WhetstoneError(f"{path} cannot be written whole: make room on the disk and {then}")
             os.fdatasync(fd)
         finally:
             os.close(fd)
     except OSError as error:
         raise WhetstoneError(
-            f"{path} cannot be written ({error.strerror}): make room on the disk, or give yourself the rights to it"
+            f"{path} cannot be written ({error.strerror}): make room on the disk, or give yourself the rights to it,"
+            f" and {then}"
         ) from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines, oldest first; none where there is no file. Raises WhetstoneError for one that cannot be read."""
+def read_lines(path: Path, *, mend: str = "restore it from a backup") -> list[dict[str, Any]]:
+    """All whole lines, oldest first; none where there is no file.
+
+    Raises WhetstoneError for one that cannot be read; `mend` says what to do then.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -52,5 +57,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
         except ValueError as error:
-            raise WhetstoneError(f"{path} is damaged at line {number}: restore it from a backup") from error
+            raise WhetstoneError(f"{path} is damaged at line {number}: {mend}") from error
     return found

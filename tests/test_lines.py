@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent.learning.adapters import LOG, Registry
-from agent.learning.lines import append_line, read_lines
 from agent.learning.requests import LOG as REQUESTS
 from agent.learning.requests import TrainingRequests
 from agent.learning.sources import RATINGS, rate, read_ratings
+from agent.lines import append_line, read_lines
 from agent.types import WhetstoneError
 from tests.sessions import settings_for
 
