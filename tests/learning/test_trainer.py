@@ -20,8 +20,8 @@ from agent.learning.schedule import Source, schedule, split_by_goal
 from agent.learning.trainer import Progress, train
 from agent.types import WhetstoneError
 from tests.learning.sessions_as_tokens import random_examples
-from tests.learning.test_lines import files_of_at_most
 from tests.models import build_model
+from tests.test_lines import files_of_at_most
 
 RECIPE = Recipe(rank=4, alpha=8, learning_rate=1e-2, epochs=15, batch_tokens=200, dtype="fp32", threads=1)
 
