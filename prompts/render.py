@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 SHORT_CHARS = 100
 """How much of an observation is left after compaction."""
+
+MOST_NAMES = 12
+"""How many file names of a goal are repeated below it."""
+_NAME = re.compile(
+    r"(?<![\w@./:~-])(?:(?:\.{0,2}/)?(?:[\w-]+/)*\.?\w[\w.-]*\.(?:[A-Za-z]\w{1,4}|[chrR])|\.[a-z]\w+)(?![\w/@-])"
+)
+"""A path that ends in a file's extension, or a hidden file; no e-mail address, no number."""
 
 
 def render(events: Iterable[Event]) -> Prompt:
@@ -43,7 +51,10 @@ def render(events: Iterable[Event]) -> Prompt:
             steps.setdefault(event.data["step"], {})[event.kind] = event
     if header is None:
         raise ValueError("the first event of a session must be `session`")
-    first = _turn("first", goal=header.data["goal"], dropped=len(dropped), recalled=_recalled(steps.get(1, {})))
+    goal = header.data["goal"]
+    first = _turn(
+        "first", goal=goal, names=_names(goal["text"]), dropped=len(dropped), recalled=_recalled(steps.get(1, {}))
+    )
     messages = [Message("system", system, "system"), Message("user", first, "goal", step=1)]
     for number in sorted(steps):
         events_of = steps[number]
@@ -73,6 +84,17 @@ def templates_digest() -> str:
     for name in ("system", "first", "result", "_recalled"):
         digest.update(_source(name).encode())
     return digest.hexdigest()
+
+
+def _names(goal: str) -> str:
+    """The file names that a goal holds, as a JSON list; empty if there are none.
+
+    A tokenizer splits a word in another way after a blank than after a quote: " donations" is one token, "donations in
+    a JSON string two. In the list the names are in the tokens that an action needs, so that a small model copies them
+    where it would have to spell them.
+    """
+    found = list(dict.fromkeys(match.group() for match in _NAME.finditer(goal)))[:MOST_NAMES]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found else ""
 
 
 def _shown(observation: Mapping[str, Any], *, short: bool) -> dict[str, Any]:

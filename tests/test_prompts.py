@@ -16,6 +16,12 @@ def long_log(steps: int, size: int = 200) -> EventLog:
     return log
 
 
+def first_turn(goal: str) -> str:
+    log = EventLog()
+    log[0].data["goal"] = {"text": goal}
+    return render(log).messages[1].content
+
+
 def test_more_events_only_append_messages() -> None:
     log = EventLog()
     log.add("recall", step=1, records=[{"kind": "note", "origin": "model", "text": "port 7443", "id": "a"}])
@@ -29,6 +35,17 @@ def test_more_events_only_append_messages() -> None:
         before = prompt
     assert before is not None
     assert [m.role for m in before.messages] == ["system", "user", *["assistant", "user"] * 4]
+
+
+def test_file_names_of_the_goal_are_repeated_as_they_stand_in_an_action() -> None:
+    goal = "Sum old/a.csv, b-2.tar.gz and .env (mail to x.y@vista.net, 10.8.2.1, v1.2.3, e.g. 3.5) into 'out.json'."
+    assert first_turn(goal) == f'Goal: {goal}\nNames in it: ["old/a.csv","b-2.tar.gz",".env","out.json"]'
+
+
+def test_a_goal_without_file_names_stands_alone_and_one_with_many_is_cut() -> None:
+    assert first_turn("What is 12 * 3.5?") == "Goal: What is 12 * 3.5?"
+    many = " ".join(f"{n}.csv" for n in range(40))
+    assert first_turn(many).count('.csv"') == 12
 
 
 def test_what_was_recalled_stands_in_the_turn_before_its_step_with_its_origin_and_age() -> None:

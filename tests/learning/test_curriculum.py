@@ -133,7 +133,7 @@ def test_families_kept_for_evaluation_cannot_be_trained_on() -> None:
 def test_most_goals_have_the_tools_that_a_run_has_by_default() -> None:
     tasks = [task_named(id) for id in training_ids(1000, 0)]
     usual = sum(task.memory and task.tools == ("*",) for task in tasks)
-    assert 0.7 < usual / len(tasks) < 0.9
+    assert 0.65 < usual / len(tasks) < 0.9
 
 
 def test_a_session_that_fails_its_check_leaves_no_journal(tmp_path: Path) -> None:

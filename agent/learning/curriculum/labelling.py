@@ -175,11 +175,17 @@ def label_lines(draw: Draw) -> Job:
 
     def play(_: str) -> Play:
         yield from read(path)
-        yield from write(target, "\n".join(answers) + "\n", f"I write one label for each of the {len(lines)} lines.")
+        each = ", ".join(f"'{_start(line)}' {label}" for line, label in zip(lines, answers, strict=True))
+        yield from write(target, "\n".join(answers) + "\n", f"Line by line: {each}.")
         return Said("Every line has its label.", f"Wrote {len(lines)} labels to {target}.")
 
     goal = draw.say(LABEL_LINES, what=what, file=path, labels=_either(draw, labels), kind=kind, target=target)
     return Job(goal, {path: "\n".join(lines) + "\n"} | draw.clutter([path, target]), file_lines(target, answers), play)
+
+
+def _start(line: str) -> str:
+    """The first words of a line, without a comma or full stop after them."""
+    return " ".join(line.split()[:4]).rstrip(",.!?")
 
 
 def _labelled(
@@ -223,5 +229,5 @@ def _either(draw: Draw, labels: Sequence[str]) -> str:
 
 FAMILIES = (
     Family("label_text", "the sentiment, intent or topic of a text", label_text, answers=True, weight=1.4),
-    Family("label_lines", "a label for every line", label_lines),
+    Family("label_lines", "a label for every line", label_lines, weight=1.4),
 )

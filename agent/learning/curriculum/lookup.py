@@ -63,6 +63,10 @@ def config_value(draw: Draw) -> Job:
         tree[section] = {key: draw.value() for key in sorted(keys)}
     section = draw.any(sections)
     key = draw.any(list(tree[section]))
+    plain = draw.split == "train" and draw.chance(0.6)
+    if plain:  # asked for by its key alone, as a setting that is to be changed is
+        key = draw.any([own for own in tree[section] if sum(own in other for other in tree.values()) == 1] or [key])
+        plain = sum(key in other for other in tree.values()) == 1
     value = tree[section][key]
     path = draw.path(form if form != "env" else "env", draw.any(("config", "settings", "app", "service", "defaults")))
     spoken = key.replace("_", " ") if draw.chance(0.3) else key
@@ -70,7 +74,10 @@ def config_value(draw: Draw) -> Job:
     asked = f"{section}.{key}" if draw.chance(0.1) else asked
     if form == "env":
         asked = f"{section}_{key}".upper()
-    return _fact_job(draw, path, written(tree, form), asked, value, f"the {form} file", found=f"{section} {key}")
+    if plain:
+        asked = spoken
+    found = key if plain else f"{section} {key}"
+    return _fact_job(draw, path, written(tree, form), asked, value, f"the {form} file", found=found)
 
 
 def log_value(draw: Draw) -> Job:
@@ -228,7 +235,7 @@ def _value_of(draw: Draw, key: str) -> str:
 
 FAMILIES = (
     Family("text_value", "a fact in a text", text_value, answers=True, weight=2.0),
-    Family("config_value", "a setting in an INI, JSON, YAML, TOML or env file", config_value, answers=True, weight=1.8),
+    Family("config_value", "a setting in an INI, JSON, YAML, TOML or env file", config_value, answers=True, weight=2.4),
     Family("log_value", "the first error of a log", log_value),
     Family("person_value", "a detail of one person in a list", person_value, answers=True, weight=1.2),
 )

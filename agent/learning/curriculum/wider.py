@@ -171,13 +171,28 @@ def _name(rng: random.Random) -> str:
     return _made(rng).capitalize()
 
 
+def _stem(rng: random.Random) -> str:
+    """A file's name as people make them: cut short, of two words, with capitals or a number; or a made-up word."""
+    kind, word = rng.randrange(6), rng.choice(STEMS + NOUNS).replace("_", "")
+    if kind == 0:
+        return word[: rng.randint(3, 5)] + rng.choice(("", "", "s", "f"))
+    if kind == 1:
+        return word[0] + "".join(c for c in word[1:] if c not in "aeiou") + rng.choice(("", "s"))
+    other = rng.choice(NOUNS)
+    if kind == 2:
+        return rng.choice((f"{word}_{other}", f"{other}-{word}", f"{word}{other.capitalize()}", f"{word}{other}"))
+    if kind == 3:
+        return rng.choice((word.upper(), word.capitalize() + other.capitalize(), f"{word}_v{rng.randint(1, 9)}"))
+    return _made(rng)
+
+
 @cache
 def _wider() -> Mapping[Sequence[str], tuple[tuple[str, ...], Callable[[random.Random], str]]]:
     """By pool: more ordinary words, none of them in any pool, and what makes up others."""
     pools = (getattr(names, name) for name in dir(names) if name.isupper())
     taken = {word.lower() for pool in pools for word in pool}
     more = {
-        names.STEMS: (STEMS + NOUNS, _made),
+        names.STEMS: (STEMS + NOUNS, _stem),
         names.WORDS: (NOUNS, _made),
         names.PRODUCTS: (NOUNS, _made),
         names.CATEGORIES: (NOUNS, _made),
