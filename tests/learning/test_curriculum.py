@@ -130,6 +130,25 @@ def test_families_kept_for_evaluation_cannot_be_trained_on() -> None:
         task_named(f"{KEPT[0]}/train/0/0")
 
 
+def test_half_of_the_settings_are_asked_for_by_a_key_that_only_one_section_has() -> None:
+    """Else a key alone, without its section, would be a sign that the setting is to be changed."""
+    bare = 0
+    tasks = [task_named(f"config_value/train/3/{number}") for number in range(60)]
+    for task in tasks:
+        path, text = max(task.row.files.items(), key=lambda file: file[1].count("\n"))
+        said = task.row.goal.text.lower().replace("_", " ")
+        sections = re.findall(r"^(?:\[(\w+)\]|(\w+):$|  \"(\w+)\": \{)", text, re.M)
+        if path.endswith(".env") or any(
+            re.search(rf"\b{''.join(name).replace('_', ' ')}\b", said) for name in sections
+        ):
+            continue
+        keys = [key.replace("_", " ") for key in re.findall(r"^\s*\"?(\w+)\"?(?: = |: )(?!\{)", text, re.M)]
+        asked = max((key for key in keys if re.search(rf"\b{key}\b", said)), key=len)
+        assert keys.count(asked) == 1, task.row.goal.text
+        bare += 1
+    assert bare > 20
+
+
 def test_most_goals_have_the_tools_that_a_run_has_by_default() -> None:
     tasks = [task_named(id) for id in training_ids(1000, 0)]
     usual = sum(task.memory and task.tools == ("*",) for task in tasks)
