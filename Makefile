@@ -48,25 +48,24 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 	@$(BIN)/pyright
 	@$(TESTS)
 
-# What ships in agent/starter_adapter, in three pieces that each have sessions of their own. MINUTES is the time that each
-# may take; the rate is brought down to fit it.
+# What ships in agent/starter_adapter, in pieces that each have sessions of their own and go on from the one before:
+# sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 BUILD := build/starter
 MINUTES := 85
+PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, measure (hours)
 	$(BIN)/python -m agent curriculum make --split heldout -o $(BUILD)/suite.jsonl
-	for n in 0 1 2; do \
-		$(BIN)/python -m agent curriculum teach --count $$((3000 + n / 2 * 2200)) --seed $$n -o $(BUILD)/taught-$$n && \
+	n=0; start=; for piece in $(PIECES); do \
+		set -- $$(echo $$piece | tr , ' '); n=$$((n + 1)); \
+		$(BIN)/python -m agent curriculum teach --count $$1 --seed $$((n - 1)) -o $(BUILD)/taught-$$n && \
 		$(BIN)/python -m agent dataset build $(BUILD)/taught-$$n/sessions -o $(BUILD)/dataset-$$n --raw \
-			--held-out $(BUILD)/suite.jsonl || exit; done
-	$(BIN)/python -m agent train $(BUILD)/dataset-0 -o $(BUILD)/first --model starter --max-minutes $(MINUTES) \
-		--evaluations 1 --patience 0 --seed 1
-	$(BIN)/python -m agent train $(BUILD)/dataset-1 -o $(BUILD)/second --model starter --start $(BUILD)/first \
-		--epochs 1 --lr 7e-4 --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02 --seed 2
-	$(BIN)/python -m agent train $(BUILD)/dataset-2 -o $(BUILD)/adapter --model starter --start $(BUILD)/second \
-		--epochs 1 --lr 5e-4 --batch-tokens 3600 --max-minutes $(MINUTES) --evaluations 3 --patience 0 \
-		--holdout-share 0.02 --seed 3
-	$(BIN)/python -m agent eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
-	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
+			--held-out $(BUILD)/suite.jsonl && \
+		$(BIN)/python -m agent train $(BUILD)/dataset-$$n -o $(BUILD)/adapter-$$n --model starter $$start --epochs 1 \
+			--lr $$2 --batch-tokens $$3 --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02 \
+			--seed $$n || exit; \
+		start="--start $(BUILD)/adapter-$$n"; done; \
+	$(BIN)/python -m agent eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter-$$n && \
+	echo "to ship it: cp $(BUILD)/adapter-$$n/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache
