@@ -125,7 +125,7 @@ def _compare(event: Event, completion: Completion, *, same_model: bool) -> Depar
         was, now = recorded["text"][at : at + 20], completion.text[at : at + 20]
         return Departure(step, None, f"the text departs at character {at}: recorded {was!r}, now {now!r}")
     if recorded["prompt_digest"] != completion.prompt_digest:
-        return Departure(step, None, "the prompt is not the one that was recorded: an event before it was changed")
+        return Departure(step, None, "the prompt is not the one that was recorded: its templates or an event changed")
     before, after = recorded["token_ids"], list(completion.token_ids)
     if before == after:
         return None

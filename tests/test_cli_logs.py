@@ -1,12 +1,16 @@
 """The commands on logged sessions, through the real command line."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.journal import read_session
 from tests.sessions import act, finish
 from tests.test_end_to_end import command, run_goal
+from tests.test_replay import rechained
 
 SCRIPT = [
     act("read_file", path="sales.csv"),
@@ -43,6 +47,15 @@ def test_replay_is_identical_for_the_same_policy_and_says_where_another_departs(
     assert done.returncode == 1
     assert "first departure is at step 2" in done.stdout
     command(logged, "show", script=SCRIPT)  # puts the script back
+
+
+def test_replay_says_that_the_prompt_templates_changed(logged: Path, tmp_path: Path) -> None:
+    shutil.copytree(logged, tmp_path, dirs_exist_ok=True)
+    session = read_session(next((tmp_path / "data/whetstone/sessions").glob("*.jsonl")))
+    header, *rest = session.events
+    rechained(session, [replace(header, data={**header.data, "templates_digest": "0" * 64}), *rest])
+    done = command(tmp_path, "replay", script=SCRIPT)
+    assert "the prompt templates changed" in done.stdout
 
 
 def test_replay_live_runs_the_tools_again_in_a_copy(logged: Path) -> None:

@@ -59,9 +59,12 @@ def _regenerate(logged: Session, settings: Settings, *, other: bool, as_json: bo
     from agent.policies import open_policy
     from agent.replay import replay as regenerate
     from agent.resume import model_changes
+    from prompts import templates_digest
 
     with contextlib.closing(open_policy(settings, logged.id)) as policy:
         changed = model_changes(logged.header["policy"], policy.describe())
+        if logged.header["templates_digest"] != templates_digest():
+            changed.append("the prompt templates changed, so no prompt can be the one that was recorded")
         for sentence in changed:
             _say({"note": sentence}, f"note: {sentence}", as_json=as_json)
         steps = regenerate(
