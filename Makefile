@@ -54,6 +54,7 @@ BUILD := build/starter
 MINUTES := 85
 PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, measure (hours)
+	@mkdir -p $(BUILD)
 	$(BIN)/python -m agent curriculum make --split heldout -o $(BUILD)/suite.jsonl
 	n=0; start=; for piece in $(PIECES); do \
 		set -- $$(echo $$piece | tr , ' '); n=$$((n + 1)); \

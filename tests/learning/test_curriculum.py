@@ -181,13 +181,13 @@ def test_teaching_side_by_side_gives_the_same_sessions(tmp_path: Path) -> None:
 
 def test_the_command_makes_goals_and_teaches_them(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    goals, data = tmp_path / "goals.jsonl", tmp_path / "data"
+    goals, data = tmp_path / "goals.jsonl", place.folder / "data"
     made = place.call("curriculum", "make", "--count", "6", "--seed", "2", "-o", str(goals))
     assert made.returncode == 0, made.stderr
     rows = [json.loads(line) for line in goals.read_text().splitlines()]
     assert len(rows) == 6
     assert {"id", "goal", "files", "check", "tags"} <= set(rows[0])
-    taught = place.call("curriculum", "teach", str(goals), "-o", str(data))
+    taught = place.call("curriculum", "teach", str(goals), "-o", "data")  # from the folder it is called in
     assert taught.returncode == 0, taught.stderr
     assert "6 of 6 sessions verified" in taught.stderr
     assert len(list((data / "sessions").glob("*.jsonl"))) == 6

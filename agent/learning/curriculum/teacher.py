@@ -149,7 +149,8 @@ class Classroom:
     """A folder with a sandbox, where one task after another is solved. A context manager."""
 
     def __init__(self, data: Path, *, cache: Path) -> None:
-        self._data, self._cache = data, cache
+        # The settings are read as if from the lesson's folder, where a relative path would mean another place.
+        self._data, self._cache = data.absolute(), cache.absolute()
         self._stack = ExitStack()
         self._workspace = Path()
         self._sandbox: Sandbox | None = None
