@@ -63,10 +63,10 @@ def config_value(draw: Draw) -> Job:
         tree[section] = {key: draw.value() for key in sorted(keys)}
     section = draw.any(sections)
     key = draw.any(list(tree[section]))
+    only_here = [own for own in tree[section] if sum(own in other for other in tree.values()) == 1]
     plain = draw.split == "train" and draw.chance(0.6)
     if plain:  # asked for by its key alone, as a setting that is to be changed is
-        key = draw.any([own for own in tree[section] if sum(own in other for other in tree.values()) == 1] or [key])
-        plain = sum(key in other for other in tree.values()) == 1
+        key, plain = draw.any(only_here or [key]), bool(only_here)
     value = tree[section][key]
     path = draw.path(form if form != "env" else "env", draw.any(("config", "settings", "app", "service", "defaults")))
     spoken = key.replace("_", " ") if draw.chance(0.3) else key
