@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
 
 from agent.types import Effect, Limits, SandboxResult
 from tools.base import ToolContext, ToolError, ToolResult, tool
+from tools.workspace import Workspace
 
 Code = Annotated[str, Field(min_length=1, max_length=8000, description="A Python script; print what you want to see.")]
+
+_MISSING = re.compile(
+    r"FileNotFoundError: \[Errno 2\] No such file or directory: (?P<quote>['\"])(?P<path>.+)(?P=quote)"
+)
+"""The last line of a script that ended because a path was not there."""
+_RENAMED = re.compile(r"['\"] -> ['\"]")
+"""Between the two paths of a rename."""
 
 _LIMIT_WORDS = {
     "wall_seconds": "wall time ({:g} s)",
@@ -31,13 +40,22 @@ def run_python(context: ToolContext, code: Code) -> ToolResult:
     before = context.workspace.snapshot()
     result = context.sandbox.run_python(code, limits=context.limits)
     failed = result.exit_code != 0 or result.killed_by is not None
-    text, cut = describe_run(result, context.limits, context.max_chars)
+    hint = _missing_path(result, context.workspace) if failed else ""
+    text, cut = describe_run(result, context.limits, context.max_chars - len(hint))
     return ToolResult(
-        text,
+        f"{text}\n{hint}".rstrip("\n"),
         status="error" if failed else "ok",
         truncated=cut or result.truncated,
         files=context.workspace.changes_since(before),
     )
+
+
+def _missing_path(result: SandboxResult, workspace: Workspace) -> str:
+    """What the file tools say of the path for which the script ended, if it ended for a missing one."""
+    last = result.stderr.decode("utf-8", "backslashreplace").rstrip("\n").rpartition("\n")[2]
+    found = _MISSING.fullmatch(last)
+    paths = _RENAMED.split(found["path"]) if found else []
+    return next(filter(None, map(workspace.why_missing, paths)), "")
 
 
 def describe_run(result: SandboxResult, limits: Limits, max_chars: int) -> tuple[str, bool]:

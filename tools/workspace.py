@@ -192,6 +192,37 @@ class Workspace:
             raise WorkspaceError(f"'{show_name(path)}' names a folder; name a file.")
         return parts
 
+    def why_missing(self, path: str) -> str:
+        """What a script should know that found nothing at `path`: similar names, and whether the folder is missing.
+
+        Empty if something is there by now, or if it is no path of this workspace.
+        """
+        folder = True
+        try:
+            parts = split_path(path)
+            if not parts:
+                return ""
+            folder = self._exists(parts[:-1])
+            if folder and self._exists(parts):
+                return ""
+        except (OSError, WorkspaceError):
+            return ""
+        sentence, place = str(self._missing("/".join(parts))), show_name("/".join(parts[:-1]))
+        if folder:
+            return sentence
+        made = f"There is no folder '{place}'; os.makedirs('{place}') makes it."
+        return f"{sentence} {made}" if sentence.endswith("?") else made
+
+    def _exists(self, parts: tuple[str, ...]) -> bool:
+        if not parts:
+            return True
+        try:
+            with self._folder(parts[:-1]) as folder_fd:
+                os.stat(parts[-1], dir_fd=folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _missing(self, path: str) -> WorkspaceError:
         """The sentence for a path that does not exist, with what the model may have meant."""
         found = [e for e in itertools.islice(self.entries(), _MAX_SUGGESTED_FROM) if e.kind in ("file", "folder")]

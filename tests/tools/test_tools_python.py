@@ -48,6 +48,51 @@ def test_a_failing_script_is_an_error_that_shows_the_traceback(
     assert observation.files == ("made.txt",), "a script that failed still changed what it changed"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("open('sale.csv')", "'sale.csv' does not exist; did you mean 'sales.csv'?"),
+        ('import csv\ncsv.reader(open("it\'s.csv"))', "'it's.csv' does not exist; the workspace holds sales.csv."),
+        ("open('Out/total.txt', 'w')", "There is no folder 'Out'; os.makedirs('Out') makes it."),
+        (
+            "open('old/sales.csv')",
+            "'old/sales.csv' does not exist; did you mean 'sales.csv'? There is no folder 'old'; os.makedirs('old')"
+            " makes it.",
+        ),
+        ("import os\nos.rename('sale.csv', 'b.csv')", "'sale.csv' does not exist; did you mean 'sales.csv'?"),
+        ("import os\nos.rename('sales.csv', 'x/b')", "There is no folder 'x'; os.makedirs('x') makes it."),
+    ],
+)
+def test_a_script_that_ends_for_a_missing_path_is_told_what_is_there(
+    tools: dict[str, Tool],
+    make_context: Callable[..., ToolContext],
+    sandbox: Sandbox,
+    folder: Path,
+    code: str,
+    said: str,
+) -> None:
+    (folder / "sales.csv").write_text("1\n")
+    observation = tools["run_python"].call(make_context(sandbox=sandbox), {"code": code})
+    assert observation.status == "error"
+    assert observation.text.endswith(f"exit status 1\n{said}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise FileNotFoundError(2, 'No such file or directory', '/etc/sales.csv')",
+        "raise FileNotFoundError(2, 'No such file or directory', '../sale.csv')",
+        "raise FileNotFoundError(2, 'No such file or directory', 'sales.csv')",
+        "raise FileNotFoundError('sale.csv')",
+    ],
+)
+def test_nothing_is_said_of_a_path_elsewhere_or_one_that_is_there(
+    tools: dict[str, Tool], make_context: Callable[..., ToolContext], sandbox: Sandbox, folder: Path, code: str
+) -> None:
+    (folder / "sales.csv").write_text("1\n")
+    assert tools["run_python"].call(make_context(sandbox=sandbox), {"code": code}).text.endswith("exit status 1")
+
+
 def test_output_is_shown_from_both_ends_in_the_space_there_is(
     tools: dict[str, Tool], make_context: Callable[..., ToolContext], sandbox: Sandbox
 ) -> None:
