@@ -17,8 +17,9 @@ from agent.journal import read_session
 from agent.learning.curriculum import families, names, tables, task_named, training_ids
 from agent.learning.curriculum.checks import number_pattern
 from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.slips import slipping
 from agent.learning.curriculum.suite import suite, suite_digest, suite_ids
-from agent.learning.curriculum.task import Said
+from agent.learning.curriculum.task import Act, Play, Said
 from agent.learning.curriculum.teacher import Classroom, teach
 from agent.learning.curriculum.wording import expand, wordings
 from agent.types import WhetstoneError
@@ -153,6 +154,39 @@ def test_most_goals_have_the_tools_that_a_run_has_by_default() -> None:
     tasks = [task_named(id) for id in training_ids(1000, 0)]
     usual = sum(task.memory and task.tools == ("*",) for task in tasks)
     assert 0.65 < usual / len(tasks) < 0.9
+
+
+def test_a_teacher_who_slips_is_told_and_only_the_repair_is_learned(room: Classroom) -> None:
+    lines = [
+        "import csv", "rows = list(csv.DictReader(open('donations.csv')))",
+        "import os", "os.makedirs('new', exist_ok=True)", "open('new/b.txt', 'w').write(str(len(rows)))",
+    ]  # fmt: skip
+    task = task_named("talk/train/1/1")
+    files = {"donations.csv": "a\n1\n"}
+
+    def play(_: str) -> Play:
+        yield Act("I read it.", "read_file", {"path": "donations.csv"})
+        yield Act("I count.", "run_python", {"code": "\n".join(lines)})
+        return Said("It is written.", "1")
+
+    repairs: set[str] = set()
+    for number in range(40):
+        row = replace(task.row, files=files, goal=replace(task.row.goal, check={"file": "new/b.txt", "equals": "1"}))
+        slipped = slipping(play, Draw(random.Random(number), "train"), files)
+        lesson = room.teach(replace(task, row=row, play=slipped, tools=("*",)))
+        assert lesson.passed, number
+        events = read_session(room.sessions / f"{lesson.session}.jsonl").events
+        statuses = [e.data["status"] for e in events if e.kind == "observation"]
+        assert statuses.count("error") == lesson.steps - 3 <= 1
+        if "error" in statuses:
+            after = [e.data["thought"] for e in events if e.kind == "action"][statuses.index("error") + 1]
+            told = next(e.data["text"] for e in events if e.kind == "observation" and e.data["status"] == "error")
+            assert ("misspelt" in after) == ("did you mean 'donations.csv'?" in told), "said in the result"
+            assert ("no folder new" in after) == ("os.makedirs('new')" in told)
+            repairs.add(after)
+    assert repairs == {
+        "I misspelt it, the file is donations.csv.", "There is no folder new, the script makes it first.",
+    }  # fmt: skip
 
 
 def test_a_session_that_fails_its_check_leaves_no_journal(tmp_path: Path) -> None:

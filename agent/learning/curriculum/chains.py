@@ -47,8 +47,8 @@ def chained_families(families: Mapping[str, Family]) -> tuple[Family, ...]:
 
     return (
         Family("chain_saved", "a result that is to be saved", saved, chains=False, weight=5.0),
-        Family("chain_two", "two jobs after each other", two, chains=False, weight=11.0),
-        Family("chain_three", "three jobs after each other", three, chains=False, weight=2.0),
+        Family("chain_two", "two jobs after each other", two, chains=False, weight=10.0),
+        Family("chain_three", "three jobs after each other", three, chains=False, weight=3.0),
         Family("chain_find_change", "a text to be found and changed", _find_change, chains=False, weight=1.2),
     )
 

@@ -103,6 +103,6 @@ def marked_lines(draw: Draw) -> Job:
 
 FAMILIES = (
     Family("small_script", "a script that prints a text", small_script, weight=0.6),
-    Family("folders", "a new folder, a file in it", folders, weight=0.8),
+    Family("folders", "a new folder, a file in it", folders, weight=1.1),
     Family("marked_lines", "lines with TODO and the like", marked_lines, chains=False, weight=0.7),
 )

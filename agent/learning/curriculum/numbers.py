@@ -245,5 +245,5 @@ def _fibonacci(count: int) -> list[int]:
 FAMILIES = (
     Family("numbers_file", "a figure of a file of numbers", numbers_file, weight=1.2),
     Family("sequence", "primes, squares and other sequences", sequence, weight=1.0),
-    Family("number_facts", "primes, factorials, the clock", number_facts, chains=False, weight=0.5),
+    Family("number_facts", "primes, factorials, the clock", number_facts, chains=False, weight=0.8),
 )

@@ -98,4 +98,4 @@ def _tail(answer: str) -> str:
     return answer.removeprefix("the ")
 
 
-FAMILIES = (Family("text_question", "a question about prose", text_question, answers=True, weight=2.2),)
+FAMILIES = (Family("text_question", "a question about prose", text_question, answers=True, weight=1.6),)

@@ -183,8 +183,8 @@ def _run(goal: str, code: str, why: str, value: object, check: Mapping[str, JSON
 
 
 FAMILIES = (
-    Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.8),
+    Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.4),
     Family("dates", "days between dates, later dates, weekdays", dates, answers=True, weight=1.2),
-    Family("units", "a quantity in another unit", units, answers=True, weight=0.9),
-    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True),
+    Family("units", "a quantity in another unit", units, answers=True, weight=1.1),
+    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=1.2),
 )

@@ -9,6 +9,7 @@ from agent.learning.curriculum.checks import every, says
 from agent.learning.curriculum.csv_figures import MEAN, SUM
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import FACT, THINGS, remark
+from agent.learning.curriculum.slips import misspelt
 from agent.learning.curriculum.tables import csv_text, numbers_of, table
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
@@ -161,7 +162,7 @@ def wrong_name(draw: Draw) -> Job:
     path = draw.text_path()
     lines = [remark(draw) for _ in range(draw.whole(1, 4))]
     lines.insert(draw.whole(0, len(lines)), draw.any(("The {} is {}.", "{}: {}", "- {}: {}")).format(key, value))
-    wrong = _misspelt(draw, path)
+    wrong = misspelt(draw, path)
     files = {path: "\n".join(lines) + "\n"} | draw.clutter([path], 1)
 
     def play(_: str) -> Play:
@@ -206,30 +207,9 @@ def wrong_column(draw: Draw) -> Job:
     return Job(goal, files, says(value), play)
 
 
-def _misspelt(draw: Draw, path: str) -> str:
-    """A name like the path's: a letter less, an s more, another extension, another case."""
-    folder, slash, name = path.rpartition("/")
-    stem, _, extension = name.rpartition(".")
-    kind = draw.whole(0, 4)
-    if kind == 0 and len(stem) > 4:
-        at = draw.whole(1, len(stem) - 2)
-        stem = stem[:at] + stem[at + 1 :]
-    elif kind == 1:
-        stem = stem.removesuffix("s") if stem.endswith("s") else stem + "s"
-    elif kind == 2:
-        extension = "md" if extension == "txt" else "txt"
-    elif kind == 3:
-        stem = stem.lower() if stem != stem.lower() else stem.capitalize()
-    elif slash and draw.chance(0.7):
-        return f"{stem}.{extension}"
-    else:
-        stem = f"{stem}_old" if draw.chance(0.3) else stem.replace("_", "-") if "_" in stem else stem + "1"
-    return f"{folder}{slash}{stem}.{extension}"
-
-
 FAMILIES = (
-    Family("fix_script", "a script that fails its test", fix_script, weight=1.6),
+    Family("fix_script", "a script that fails its test", fix_script, weight=1.2),
     Family("bad_cells", "numbers among cells that are none", bad_cells, weight=0.9),
     Family("wrong_name", "a file name that is not quite right", wrong_name),
-    Family("wrong_column", "a column name that is not quite right", wrong_column, weight=0.8),
+    Family("wrong_column", "a column name that is not quite right", wrong_column, weight=1.2),
 )

@@ -1,0 +1,97 @@
+"""Slips of the pen: a teacher misspells a file or forgets a folder, is told so, and does it right.
+
+A small model makes such mistakes, and a teacher who never does cannot show how one goes on. What ended in an error is
+never learned from (`agent.learning.sequences`), so the student sees the slip and learns the repair only.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from agent.learning.curriculum.draw import Draw
+from agent.learning.curriculum.task import Act, Play
+
+SHARE, SHARE_OF_FOLDERS = 0.1, 0.3
+"""How often an action that can slip does, and one that makes a folder; at most one of a session."""
+_QUOTED = re.compile(r"'([^'\n]+)'")
+_MAKES_FOLDER = re.compile(r"(?m)^(?:import os\n)?(?:os\.makedirs|Path)\('([^']+)'(?:\)\.mkdir\(|, ).*\n")
+
+
+def slipping(play: Callable[[str], Play], draw: Draw, files: Collection[str]) -> Callable[[str], Play]:
+    """The same play with now and then a slip on one of `files`, the paths of the session's workspace."""
+    seed = draw.rng.getrandbits(32)
+
+    def played(opening: str) -> Play:
+        own, slipped = Draw(random.Random(seed), draw.split), False
+        acting = play(opening)
+        try:
+            act = next(acting)
+            while True:
+                folders = _MAKES_FOLDER.search(str(act.args.get("code", ""))) is not None
+                slips = not slipped and own.chance(SHARE_OF_FOLDERS if folders else SHARE)
+                wrong = _slip(act, own, files) if slips else None
+                if wrong is not None:
+                    slipped = True
+                    slip, thought = wrong
+                    seen = yield slip
+                    if seen.status == "ok":  # nothing went wrong after all
+                        act = acting.send(seen)
+                        continue
+                    act = replace(act, thought=thought)
+                act = acting.send((yield act))
+        except StopIteration as done:
+            return done.value
+
+    return played
+
+
+def misspelt(draw: Draw, path: str) -> str:
+    """A name like the path's: a letter less, an s more, another extension, another case."""
+    folder, slash, name = path.rpartition("/")
+    stem, _, extension = name.rpartition(".")
+    kind = draw.whole(0, 4)
+    if kind == 0 and len(stem) > 4:
+        at = draw.whole(1, len(stem) - 2)
+        stem = stem[:at] + stem[at + 1 :]
+    elif kind == 1:
+        stem = stem.removesuffix("s") if stem.endswith("s") else stem + "s"
+    elif kind == 2:
+        extension = "md" if extension == "txt" else "txt"
+    elif kind == 3:
+        stem = stem.lower() if stem != stem.lower() else stem.capitalize()
+    elif slash and draw.chance(0.7):
+        return f"{stem}.{extension}"
+    else:
+        stem = f"{stem}_old" if draw.chance(0.3) else stem.replace("_", "-") if "_" in stem else stem + "1"
+    return f"{folder}{slash}{stem}.{extension}"
+
+
+def _slip(act: Act, draw: Draw, files: Collection[str]) -> tuple[Act, str] | None:
+    """The action with a slip in it, and what the teacher thinks once it is told; None if it cannot slip."""
+    code, path = str(act.args.get("code", "")), str(act.args.get("path", ""))
+    made = _MAKES_FOLDER.search(code)
+    left = _MAKES_FOLDER.sub("", code, count=1)
+    if act.tool == "run_python" and made and f"'{made[1]}/" in left and draw.chance(0.6):
+        return replace(act, args={"code": left}), f"There is no folder {made[1]}, the script makes it first."
+    if act.tool == "run_python":
+        path = next((quoted for quoted in _QUOTED.findall(code) if quoted in files), "")
+    if act.tool not in ("run_python", "read_file") or path not in files or f"open('{path}', 'a" in code:
+        return None  # what is opened to be added to is made where it is missing
+    wrong = _shortened(draw, path) if draw.chance(0.5) else misspelt(draw, path)
+    if wrong in files:
+        return None
+    args = {"path": wrong} if act.tool == "read_file" else {"code": code.replace(f"'{path}'", f"'{wrong}'")}
+    return replace(act, args=args), f"I misspelt it, the file is {path}."
+
+
+def _shortened(draw: Draw, path: str) -> str:
+    """The path with some letters of its name left out in the middle, as where a word ends like another one."""
+    folder, slash, name = path.rpartition("/")
+    stem, _, extension = name.rpartition(".")
+    if len(stem) < 6:
+        return misspelt(draw, path)
+    first = draw.whole(3, len(stem) - 3)
+    return f"{folder}{slash}{stem[:first]}{draw.any(('s', stem[-1], ''))}.{extension}"
