@@ -52,7 +52,7 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 # sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 BUILD := build/starter
 MINUTES := 85
-PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400 4300,8e-4,4800
+PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, measure (hours)
 	@mkdir -p $(BUILD)
 	$(BIN)/python -m agent curriculum make --split heldout -o $(BUILD)/suite.jsonl
