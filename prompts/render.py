@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,6 @@ SHORT_CHARS = 100
 
 MOST_NAMES = 12
 """How many file names of a goal are repeated below it."""
-MAX_LISTED = 2000
-"""A workspace of so many entries may not be listed whole."""
 _NAME = re.compile(
     r"(?<![\w@./:~-])(?:(?:\.{0,2}/)?(?:[\w-]+/)*\.?\w[\w.-]*\.(?:[A-Za-z]\w{1,4}|[chrR])|\.[a-z]\w+)(?![\w/@-])"
 )
@@ -41,12 +39,9 @@ def render(events: Iterable[Event]) -> Prompt:
     dropped: set[int] = set()
     header: Event | None = None
     system = ""
-    workspace: Mapping[str, Any] | None = None
     for event in events:
         if event.kind == "session":
             header, system = event, event.data["system"]
-        elif event.kind == "workspace":
-            workspace = event.data
         elif event.kind == "resume":
             system = event.data.get("system", system)
         elif event.kind == "compaction":
@@ -57,14 +52,8 @@ def render(events: Iterable[Event]) -> Prompt:
     if header is None:
         raise ValueError("the first event of a session must be `session`")
     goal = header.data["goal"]
-    names = _names(goal["text"])
     first = _turn(
-        "first",
-        goal=goal,
-        names=_listed(names),
-        absent=_listed(_absent(names, workspace)),
-        dropped=len(dropped),
-        recalled=_recalled(steps.get(1, {})),
+        "first", goal=goal, names=_names(goal["text"]), dropped=len(dropped), recalled=_recalled(steps.get(1, {}))
     )
     messages = [Message("system", system, "system"), Message("user", first, "goal", step=1)]
     for number in sorted(steps):
@@ -97,35 +86,15 @@ def templates_digest() -> str:
     return digest.hexdigest()
 
 
-def _names(goal: str) -> list[str]:
-    """The file names that a goal holds, in its order."""
-    return list(dict.fromkeys(match.group() for match in _NAME.finditer(goal)))[:MOST_NAMES]
-
-
-def _absent(names: Sequence[str], workspace: Mapping[str, Any] | None) -> list[str]:
-    """Those of `names` that the workspace did not hold when the session began, as its `workspace` event lists it.
-
-    What is to be written, or is misspelt, is told apart from what is to be read before the first step. None where the
-    list may not be whole; hidden files, and names that lead out of the workspace, are not spoken of.
-    """
-    if workspace is None:
-        return []
-    others = (path for kind in ("folders", "left_out", "skipped") for path in workspace[kind])
-    held = {*(file["path"] for file in workspace["files"]), *others}
-    if len(held) >= MAX_LISTED:
-        return []
-    paths = {name: "/" + name.removeprefix("./").removeprefix("workspace/") for name in names}
-    return [name for name, path in paths.items() if path[1:] not in held and "//" not in path and "/." not in path]
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as a JSON list; empty if there are none.
+def _names(goal: str) -> str:
+    """The file names that a goal holds, as a JSON list; empty if there are none.
 
     A tokenizer splits a word in another way after a blank than after a quote: " donations" is one token, "donations in
     a JSON string two. In the list the names are in the tokens that an action needs, so that a small model copies them
     where it would have to spell them.
     """
-    return json.dumps(names, ensure_ascii=False, separators=(",", ":")) if names else ""
+    found = list(dict.fromkeys(match.group() for match in _NAME.finditer(goal)))[:MOST_NAMES]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found else ""
 
 
 def _shown(observation: Mapping[str, Any], *, short: bool) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The prompt is a pure function of the events, append-only, and gives way in a recorded order."""
 
-from typing import Any
-
 from agent.types import Prompt
 from prompts import plan_compaction, render, sections, system_text
 from tests.events import EventLog
@@ -18,11 +16,9 @@ def long_log(steps: int, size: int = 200) -> EventLog:
     return log
 
 
-def first_turn(goal: str, workspace: dict[str, Any] | None = None) -> str:
+def first_turn(goal: str) -> str:
     log = EventLog()
     log[0].data["goal"] = {"text": goal}
-    if workspace is not None:
-        log.add("workspace", **workspace)
     return render(log).messages[1].content
 
 
@@ -50,18 +46,6 @@ def test_a_goal_without_file_names_stands_alone_and_one_with_many_is_cut() -> No
     assert first_turn("What is 12 * 3.5?") == "Goal: What is 12 * 3.5?"
     many = " ".join(f"{n}.csv" for n in range(40))
     assert first_turn(many).count('.csv"') == 12
-
-
-def test_names_that_the_workspace_did_not_hold_are_told() -> None:
-    files = [{"path": path} for path in ("a.csv", "old/b.txt")]
-    workspace = {"files": files, "folders": ["old"], "left_out": ["big.bin"], "skipped": ["link.md"]}
-    goal = "From ./a.csv, workspace/a.csv, old/b.txt, link.md and big.bin make old/c.json and b.txt"
-    assert first_turn(goal, workspace).endswith('\nNot there: ["old/c.json","b.txt"]')
-    assert "Not there" not in first_turn("Sum a.csv", workspace)
-    assert "Not there" not in first_turn("Read .env, ../x.txt, /etc/y.conf and old/.z.ini", workspace), "not known"
-    assert "Not there" not in first_turn("Sum x.csv"), "a journal without a list of files"
-    many = {**workspace, "left_out": [f"{n}.bin" for n in range(2000)]}
-    assert "Not there" not in first_turn("Sum x.csv", many), "the list may not be whole"
 
 
 def test_what_was_recalled_stands_in_the_turn_before_its_step_with_its_origin_and_age() -> None:

@@ -32,34 +32,16 @@ class Cleaner:
         if self._redact is not str:
             found = replace(found, events=tuple(_without(event, self._redact) for event in found.events))
         same = found.events == shown.events
-        pairs = zip(session.events, found.events, strict=True)
-        found = replace(found, events=tuple(_filled(whole, part) for whole, part in pairs))
+        first = replace(session.events[0], data={**session.header, **found.header})
+        found = replace(found, events=(first, *found.events[1:]))
         self.changed += not same
         return (session, True) if same else (found, False)
 
 
 def _shown(session: Session) -> Session:
-    """The session with no more in its first events than the model is shown of them: of the header, whose schemas are
-    long and hold nothing, and of the workspace, whose digests could be taken for keys."""
-    return replace(session, events=tuple(_told(event) for event in session.events))
-
-
-def _told(event: Event) -> Event:
-    if event.kind == "session":
-        return replace(event, data={key: event.data[key] for key in ("goal", "system")})
-    if event.kind == "workspace":
-        return replace(event, data={**event.data, "files": [file["path"] for file in event.data["files"]]})
-    return event
-
-
-def _filled(whole: Event, part: Event) -> Event:
-    """`part`, which `_told` made of `whole` and which was cleaned since, with the rest of `whole`."""
-    if whole.kind == "session":
-        return replace(part, data={**whole.data, **part.data})
-    if whole.kind == "workspace":
-        files = zip(whole.data["files"], part.data["files"], strict=True)
-        return replace(part, data={**part.data, "files": [{**file, "path": path} for file, path in files]})
-    return part
+    """The session with no more in its header than the model is shown of it: schemas are long and hold nothing."""
+    first = replace(session.events[0], data={key: session.header[key] for key in ("goal", "system")})
+    return replace(session, events=(first, *(e for e in session.events[1:] if e.kind != "workspace")))
 
 
 def _without(event: Event, redact: Callable[[str], str]) -> Event:

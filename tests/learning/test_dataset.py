@@ -315,16 +315,14 @@ def test_personal_data_does_not_reach_the_examples(
 ) -> None:
     files = {"a.txt": "write to eve@example.org, password hunter2hunter2"}
     session = session_of(
-        tmp_path, act("read_file", path="a.txt"), finish("eve@example.org, hunter2hunter2"),
-        goal="What does a.txt say? There is no b.txt.", files=files,
-    )  # fmt: skip
+        tmp_path, act("read_file", path="a.txt"), finish("eve@example.org, hunter2hunter2"), files=files
+    )
     monkeypatch.setenv("MAIL_PASSWORD", "hunter2hunter2")
     manifest = build_dataset([session], tmp_path / "set", encoder)
     text = base.tokenizer.decode(read_examples(tmp_path / "set")[0].ids)
     assert "eve@example.org" not in text
     assert "hunter2" not in text
     assert text.count("[EMAIL_1]") == 2
-    assert 'Not there: ["b.txt"]' in text, "what the workspace held is still known"
     assert manifest["redacted"] == 1
 
 
