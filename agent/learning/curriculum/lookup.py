@@ -235,7 +235,7 @@ def _value_of(draw: Draw, key: str) -> str:
 
 FAMILIES = (
     Family("text_value", "a fact in a text", text_value, answers=True, weight=1.5),
-    Family("config_value", "a setting in an INI, JSON, YAML, TOML or env file", config_value, answers=True, weight=2.0),
+    Family("config_value", "a setting in an INI, JSON, YAML, TOML or env file", config_value, answers=True, weight=2.4),
     Family("log_value", "the first error of a log", log_value, weight=1.2),
     Family("person_value", "a detail of one person in a list", person_value, answers=True, weight=1.2),
 )
