@@ -197,14 +197,11 @@ class Workspace:
 
         Empty if something is there by now, or if it is no path of this workspace.
         """
-        folder = True
         try:
             parts = split_path(path)
-            if not parts:
+            if self._exists(parts):
                 return ""
             folder = self._exists(parts[:-1])
-            if folder and self._exists(parts):
-                return ""
         except (OSError, WorkspaceError):
             return ""
         sentence, place = str(self._missing("/".join(parts))), show_name("/".join(parts[:-1]))

@@ -156,7 +156,7 @@ def test_most_goals_have_the_tools_that_a_run_has_by_default() -> None:
     assert 0.65 < usual / len(tasks) < 0.9
 
 
-def test_a_teacher_who_slips_is_told_and_only_the_repair_is_learned(room: Classroom) -> None:
+def test_a_teacher_who_slips_is_told_and_repairs_it(room: Classroom) -> None:
     lines = [
         "import csv", "rows = list(csv.DictReader(open('donations.csv')))",
         "import os", "os.makedirs('new', exist_ok=True)", "open('new/b.txt', 'w').write(str(len(rows)))",

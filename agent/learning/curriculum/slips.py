@@ -30,9 +30,7 @@ def slipping(play: Callable[[str], Play], draw: Draw, files: Collection[str]) ->
         try:
             act = next(acting)
             while True:
-                folders = _MAKES_FOLDER.search(str(act.args.get("code", ""))) is not None
-                slips = not slipped and own.chance(SHARE_OF_FOLDERS if folders else SHARE)
-                wrong = _slip(act, own, files) if slips else None
+                wrong = None if slipped else _slip(act, own, files)
                 if wrong is not None:
                     slipped = True
                     slip, thought = wrong
@@ -70,9 +68,11 @@ def misspelt(draw: Draw, path: str) -> str:
 
 
 def _slip(act: Act, draw: Draw, files: Collection[str]) -> tuple[Act, str] | None:
-    """The action with a slip in it, and what the teacher thinks once it is told; None if it cannot slip."""
+    """The action with a slip in it, and what the teacher thinks once it is told; None if it does not slip."""
     code, path = str(act.args.get("code", "")), str(act.args.get("path", ""))
     made = _MAKES_FOLDER.search(code)
+    if not draw.chance(SHARE_OF_FOLDERS if made else SHARE):
+        return None
     left = _MAKES_FOLDER.sub("", code, count=1)
     if act.tool == "run_python" and made and f"'{made[1]}/" in left and draw.chance(0.6):
         return replace(act, args={"code": left}), f"There is no folder {made[1]}, the script makes it first."
