@@ -98,7 +98,7 @@ def task_of(
             memory = False
         elif kind < 0.28:
             tools = _fewer(draw.rng)
-        elif kind < 0.42:
+        elif kind < 0.55:
             earlier = tuple(_earlier(job, draw, others) for _ in range(draw.rng.randint(1, 4)))
     return Task(row, job.play, tools, memory, earlier)
 

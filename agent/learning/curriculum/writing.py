@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, read, script, write
@@ -35,6 +36,10 @@ def write_given(draw: Draw) -> Job:
         spoken = draw.any((", ".join(items), ", ".join(items[:-1]) + " and " + items[-1]))
         return _writing(draw.say(WRITE_LINES, text=spoken, file=path), path, "\n".join(items) + "\n", clutter)
     text = _content(draw, extension)
+    if draw.split == "train" and extension in ("txt", "md") and " " in text and draw.chance(0.3):
+        # A file named after the first word of what it is to hold: the name must not stand in for the text.
+        path = f"{re.sub(r'[^a-z]', '', text.split()[0].lower()) or 'note'}.{extension}"
+        clutter = draw.clutter([path])
     quoted = f"'{text}'" if "'" not in text and draw.chance(0.5) else f'"{text}"'
     if extension == "json" or (draw.chance(0.25) and " " not in text):
         quoted = text
