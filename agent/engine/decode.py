@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from agent.engine.chat import END_THINK
 from agent.engine.choosing import choose_along
@@ -22,11 +22,9 @@ from agent.engine.kvcache import GROWTH_TOKENS, SHARE_TOKENS, CacheStore, KVCach
 from agent.engine.network import Network, Row
 from agent.engine.prefixes import PrefixFiles
 from agent.engine.sampling import Sampling
+from agent.engine.threads import threads_for
 from agent.engine.tokenizer import ModelTokenizer
 from agent.types import JSON, Completion, TokenUsage, WhetstoneError
-
-if TYPE_CHECKING:
-    pass
 
 PREFILL_TOKENS = 256
 """Prompt tokens of one row in one forward pass: between passes the deadline and cancellation are looked at."""
@@ -94,6 +92,7 @@ class Engine:
         self._prefill_tokens = prefill_tokens
         self._caches = CacheStore(network.new_cache, cache_bytes)
         self._prefixes = prefixes
+        self._threads = threads_for(network)
         self._position_bytes = 0
 
     def complete(self, request: Request) -> Completion:
@@ -226,7 +225,8 @@ class Engine:
         if not rows:
             return failed
         started = time.perf_counter()
-        logits = self.network.forward(list(rows.values()))
+        with self._threads:
+            logits = self.network.forward(list(rows.values()))
         elapsed = (time.perf_counter() - started) * 1000
         width = sum(row.count for row in rows.values())
         end = 0

@@ -19,6 +19,7 @@ from agent.engine.gguf import Progress
 from agent.engine.network import Network, Reader
 from agent.engine.precision import DType
 from agent.engine.quantized_files import int8_weights, whole
+from agent.engine.threads import wait_awake
 from agent.engine.tokenizer import ModelTokenizer
 from agent.engine.torch_import import import_torch
 from agent.engine.virtual import with_virtual_tokens
@@ -76,6 +77,7 @@ def open_base(
     leaves them). `progress` is told about a conversion; by default a bar shows on a terminal. Raises WhetstoneError,
     naming what to do, for an unknown model, a missing package, a broken file.
     """
+    wait_awake()
     found = find_model(spec, cache=cache, progress=progress)
     import_torch()
     import torch
