@@ -8,7 +8,7 @@ session    a session of ten steps: ours; transformers' `generate`, reading the w
            folder in which `npm install node-llama-cpp` was run, which brings it built for each kind of processor.
            The others are given our prompts and write as many tokens as we did; llama.cpp ends where its JSON does.
 precision  seconds per token by number format, beside what reading the weights once would take.
-batch      1 to 16 sessions at once.
+batch      sixteen short sessions, 1 to 16 of them at once: all of their time, and that of writing alone.
 off        the same session with the cache, forced tokens, guesses ahead or int8 switched off.
 history    a step of 64 new tokens and 24 written after 256 to 7,000 tokens of history, and the line through it.
 
@@ -23,13 +23,17 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from agent.engine.chat import Chat
 from agent.engine.decode import Engine, Request
 from agent.engine.models import LoadedModel, load_model
+from agent.engine.scheduler import Scheduler
 from agent.settings import load_settings
 from agent.types import Completion, Message, Prompt
 from benchmarks.engine_peers import Spent, peers
@@ -45,6 +49,18 @@ OBSERVATIONS = (
     "[printer]\nport = 9100\nhost = 10.9.0.17\n\n[till]\nport = 7443\nname = front",
     "day,product,quantity,price\nMon,espresso,41,2.20\nMon,tea,12,2.80\nTue,espresso,38,2.20\nTue,cake,9,3.50",
     "stdout:\nnotes.txt 11\nsettings.ini 7\nsales.csv 52\ncustomers.csv 31\nexit status 0",
+)
+
+BATCH_SESSIONS, BATCH_STEPS = 16, 4
+GOALS = (
+    "Read notes.txt and tell me who supplies the beans",
+    "What is the port of the till in settings.ini?",
+    "What is the sum of the quantity column in sales.csv?",
+    "Write the text 'closed on Mondays' to the file sign.txt",
+    "Which file mentions the supplier?",
+    "How many rows has customers.csv?",
+    "Change the port of the printer to 9200 in settings.ini",
+    "Write the name of each file to summary.txt",
 )
 
 
@@ -82,6 +98,10 @@ class Subject:
 
     def request(self, session: str, messages: Sequence[Message]) -> Request:
         return Request(session, self.chat.encode(Prompt(tuple(messages))), self.schema, self.tokens)
+
+    def opening(self) -> list[int]:
+        """What every session begins with."""
+        return self.chat.encode(Prompt((Message("system", self.system, "system"),)))
 
     def session(self, steps: int, engine: Callable[[], Engine]) -> list[Step]:
         """The steps of a session; `engine` gives the engine of each step. Greedy."""
@@ -166,22 +186,47 @@ def _parameters(folder: Path) -> int:
 
 
 def part_batch(subject: Subject, *, drafts: bool) -> None:
-    head(f"sessions at once, one step each, {'with' if drafts else 'without'} guesses")
-    one: float | None = None
+    print(f"\n{BATCH_SESSIONS} sessions of {BATCH_STEPS} steps, so many at once, {'with' if drafts else 'no'} guesses")
+    print(f"{'':<8}{'tokens/s':>10}{'x':>7}{'/CPU s':>10}{'x':>7}{'writing only':>15}{'x':>7}{'read/written':>15}")
+    reference: list[float] = []
     for count in (1, 2, 4, 8, 16):
-        engine = subject.engine(drafts=drafts)
-        goals = [f"Goal: {GOAL} ({n})" for n in range(count)]
-        requests = [
-            subject.request(str(n), [Message("system", subject.system, "system"), Message("user", goal, "goal")])
-            for n, goal in enumerate(goals)
-        ]
-        for request in requests:  # prompts are read before: what is compared is writing
-            engine.complete(request)
+        cost, found = _sessions_at_once(subject, subject.engine(drafts=drafts), count)
+        written, read = (sum(getattr(c.usage, name) for c in found) for name in ("generated", "prefilled"))
+        writing = sum(c.milliseconds["decode"] for c in found) / 1000
+        rates = [written / seconds for seconds in (cost.wall, cost.cpu, writing)]
+        reference = reference or rates
+        pairs = zip(rates, reference, (10, 10, 15), strict=True)
+        cells = "".join(f"{rate:{width}.0f}{rate / first:7.2f}" for rate, first, width in pairs)
+        print(f"{count:<8}{cells}{read / written:15.1f}", flush=True)
+
+
+def _sessions_at_once(subject: Subject, engine: Engine, count: int) -> tuple[Cost, list[Completion]]:
+    """What all sessions begin with is read before."""
+    engine.complete(Request("opening", subject.opening(), subject.schema, 1))
+    with Scheduler(engine) as scheduler, ThreadPoolExecutor(count) as pool:
         found: list[Completion] = []
-        cost = cost_of(lambda e=engine, r=requests, f=found: f.extend(e.complete_many(r)))
-        rate = sum(c.usage.generated for c in found) / cost.cpu
-        one = one or rate
-        row(f"{count}", cost, None, f"{rate:6.1f} tokens a CPU second, x{rate / one:.2f} of one session")
+        sessions = partial(_steps_of, subject, scheduler)
+        cost = cost_of(lambda: found.extend(chain.from_iterable(pool.map(sessions, range(BATCH_SESSIONS)))))
+    return cost, found
+
+
+def _steps_of(subject: Subject, scheduler: Scheduler, number: int) -> list[Completion]:
+    """A few steps of a new session."""
+    name = f"{number}"
+    told = [
+        Message("system", subject.system, "system"),
+        Message("user", f"Goal: {GOALS[number % len(GOALS)]} ({number})", "goal"),
+    ]
+    found: list[Completion] = []
+    for step in range(BATCH_STEPS):
+        completion = scheduler.complete(subject.request(name, told))
+        found.append(completion)
+        told += [
+            Message("assistant", completion.text, "history", step, completion.token_ids),
+            Message("user", OBSERVATIONS[(step + number) % len(OBSERVATIONS)], "history", step),
+        ]
+    scheduler.forget(name)
+    return found
 
 
 def part_off(subject: Subject, steps: int, options: argparse.Namespace) -> None:

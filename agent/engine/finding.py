@@ -40,7 +40,8 @@ def find_model(spec: str, *, cache: Path, progress: Progress | None = None) -> F
     """The model's files, before any of its weights is read. Raises WhetstoneError as `load_model` does."""
     # OpenMP's threads spin while they wait for each other by default. Beside any other busy process one of them then
     # waits for a whole time slice at every layer: 650 ms for a token of the starter instead of 70. Asleep they cost
-    # nothing. It is read when torch is first imported, and whoever runs or trains a model finds it first.
+    # nothing; for runs they wait awake for a moment before (`agent/engine/threads.py`). It is read when torch is first
+    # imported, and whoever runs or trains a model finds it first.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder, base_digest = _folder(spec, cache, progress)
     config_of(folder)
