@@ -99,10 +99,6 @@ class Subject:
     def request(self, session: str, messages: Sequence[Message]) -> Request:
         return Request(session, self.chat.encode(Prompt(tuple(messages))), self.schema, self.tokens)
 
-    def opening(self) -> list[int]:
-        """What every session begins with."""
-        return self.chat.encode(Prompt((Message("system", self.system, "system"),)))
-
     def session(self, steps: int, engine: Callable[[], Engine]) -> list[Step]:
         """The steps of a session; `engine` gives the engine of each step. Greedy."""
         messages = [Message("system", self.system, "system"), Message("user", f"Goal: {GOAL}", "goal")]
@@ -202,7 +198,8 @@ def part_batch(subject: Subject, *, drafts: bool) -> None:
 
 def _sessions_at_once(subject: Subject, engine: Engine, count: int) -> tuple[Cost, list[Completion]]:
     """What all sessions begin with is read before."""
-    engine.complete(Request("opening", subject.opening(), subject.schema, 1))
+    opening = [Message("system", subject.system, "system"), Message("user", "Goal:", "goal")]
+    engine.complete(subject.request("opening", opening))
     with Scheduler(engine) as scheduler, ThreadPoolExecutor(count) as pool:
         found: list[Completion] = []
         sessions = partial(_steps_of, subject, scheduler)
