@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 ifdef ARGS
 TESTS = $(BIN)/python -m pytest -m "not slow" $(ARGS)
 else
-TESTS = $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/sandbox \
+TESTS = $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --max-worker-restart 2 --ignore tests/sandbox \
 	&& $(BIN)/python -m pytest -m "not slow" tests/sandbox
 endif
 
@@ -41,7 +41,7 @@ test: $(STAMP)  ## Run every test but the slow proofs
 	@$(TESTS)
 
 test-slow: $(STAMP)  ## Run the proofs that take minutes
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1200 $(ARGS)
 
 check: $(STAMP)  ## ruff, pyright (strict) and the tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -231,7 +231,7 @@ def test_the_report_needs_nothing_and_links_the_failures(tmp_path: Path) -> None
     assert re.search(r'<rect class="range" x="37\.5\d" y="3" width="58\.8\d"', tag)
     endings = re.findall(r'<span class="tone-\d">([^<]*)</span>', page)
     assert endings == ["finished 4", "failed check 1"]
-    slowest = sorted(read_results(place.folder / "out"), key=lambda result: -result.seconds)
+    slowest = sorted(read_results(place.folder / "out"), key=lambda result: (-result.seconds, result.id))
     assert re.findall(r"<tr><td>(?:<a [^>]*>)?(g\d)", sections["Slowest"]) == [result.id for result in slowest]
     summary = json.loads((place.folder / "out/summary.json").read_text())
     assert [(f["name"], f["succeeded"], f["goals"]) for f in summary["families"]] == [("a", 2, 2), ("b", 2, 3)]

@@ -68,7 +68,7 @@ def described(results: Sequence[Result], out: Path) -> Mapping[str, JSON]:
 def _session_pages(out: Path, results: Sequence[Result]) -> dict[str, str]:
     """Pages of the sessions that did not succeed and of the slowest; id -> link. One that is up to date stays."""
     failed = [result for result in results if not result.succeeded][:SHOWN_FAILURES]
-    slowest = sorted(results, key=lambda result: -result.seconds)[:SLOWEST]
+    slowest = sorted(results, key=lambda result: (-result.seconds, result.id))[:SLOWEST]
     links: dict[str, str] = {}
     for result in [*failed, *slowest]:
         if not result.journal:
