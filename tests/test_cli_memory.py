@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -196,18 +198,21 @@ def test_a_progress_bar_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     watched = subprocess.Popen(
         place.argv(*ON, "memory", "add", "a.txt"),
         cwd=place.folder,
-        env=place.env,
+        env=place.env | {"PYTHONFAULTHANDLER": "1"},
         stderr=terminal,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
     )
     os.close(terminal)
+    hung = threading.Timer(100, watched.send_signal, [signal.SIGABRT])  # and then it shows where each thread is
+    hung.start()
     seen = b""
     try:
         while chunk := os.read(reader, 4096):
             seen += chunk
     except OSError:  # the terminal closed
         pass
-    assert watched.wait(60) == 0
+    assert watched.wait(60) == 0, seen.decode()
+    hung.cancel()
     os.close(reader)
     assert b"indexing" in seen
     assert b"1/1" in seen
