@@ -32,7 +32,8 @@ PREEMPTIONS = 40.0
 """A second and thread: left alone there are 10 to 25, beside busy processes 90 to 130. With fewer, threads that did not
 use their time were asleep."""
 SHORTEST_REST, LONGEST_REST = 0.25, 4.0
-"""Seconds until more threads are tried again; doubled each time that it was too soon."""
+"""Seconds until more threads are tried again: doubled where the first passes with them are disturbed at once, halved
+where they are not. So they are long beside lasting work, and short beside what comes and goes, as a batch's scripts."""
 
 
 def wait_awake() -> None:
@@ -80,7 +81,8 @@ class Threads:
     def __init__(self, used: Callable[[], Use]) -> None:
         self._used = used
         self._halvings, self._rest = 0, SHORTEST_REST
-        self._until = self._raised = -LONGEST_REST
+        self._until = -LONGEST_REST
+        self._trying = False
         self._all = 1
         self._passes = Use(0.0, 0.0, 0)
 
@@ -92,7 +94,7 @@ class Threads:
         now = self._before.wall
         if self._halvings and now >= self._until:
             self._halvings -= 1
-            self._raised, self._until = now, now + self._rest
+            self._trying, self._until = True, now + self._rest
             self._passes = Use(0.0, 0.0, 0)
         self._all = torch.get_num_threads()
         if (fewer := self._threads()) != self._all:
@@ -115,9 +117,11 @@ class Threads:
             return
         self._passes = Use(0.0, 0.0, 0)
         shared = passes.cpu < LEAST_SHARE * threads * passes.wall
-        if threads > 1 and shared and passes.preempted > PREEMPTIONS * threads * passes.wall:
-            too_soon = now.wall - self._raised < self._rest
-            self._rest = min(2 * self._rest, LONGEST_REST) if too_soon else SHORTEST_REST
+        disturbed = threads > 1 and shared and passes.preempted > PREEMPTIONS * threads * passes.wall
+        if self._trying:
+            self._rest = min(2 * self._rest, LONGEST_REST) if disturbed else max(self._rest / 2, SHORTEST_REST)
+            self._trying = False
+        if disturbed:
             self._halvings += 1
             self._until = now.wall + self._rest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Generator
@@ -83,6 +84,16 @@ def test_beside_lasting_work_the_rests_grow_until_few_passes_are_disturbed(machi
         machine.now += LONGEST_REST
         machine.run()
     assert machine.settled() == [4]
+
+
+def test_work_that_comes_and_goes_keeps_the_rests_short(machine: Machine) -> None:
+    """Scripts of other sessions take a fifth of the time, 80 ms each."""
+    chance = random.Random(1)
+    counts: list[int] = []
+    for _ in range(1000):
+        script = chance.random() < 0.2
+        counts += [machine.run(crowded=script) for _ in range(2)]
+    assert counts.count(1) < 0.65 * len(counts)
 
 
 def test_short_passes_are_judged_together(machine: Machine) -> None:
