@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +61,10 @@ def teach(
     goals: Annotated[Path | None, typer.Argument(metavar="FILE", help="Goals that `curriculum make` wrote.")] = None,
     count: Count = None,
     seed: Seed = None,
+    missed: Annotated[
+        Path | None,
+        typer.Option("--missed", metavar="MEASURED", help="Only goals that were not solved in this folder of `eval`."),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes side by side.")] = 2,
 ) -> None:
     """Let teachers solve goals with the real tools; the journals of verified sessions are kept."""
@@ -71,6 +75,8 @@ def teach(
     if (goals is None) == (count is None):
         raise UsageError("Name a file of goals, or say how many with --count.")
     ids = training_ids(count or 0, seed or 0) if goals is None else _ids_in(goals)
+    if missed is not None:
+        ids = _missed(ids, missed)
     passed: Counter[str] = Counter()
     failed: list[Lesson] = []
     for lesson in _watched(teach(ids, out, cache=load_settings().paths.cache, workers=workers), len(ids)):
@@ -106,6 +112,17 @@ def _ids_in(goals: Path) -> list[str]:
             )
         ids.append(id)
     return ids
+
+
+def _missed(ids: Sequence[str], measured: Path) -> list[str]:
+    """Those of `ids` that were run in `measured` and not solved."""
+    from agent.batch.results import read_results
+
+    solved = {result.id: result.succeeded for result in read_results(measured)}
+    found = [id for id in ids if solved.get(id) is False]
+    if not found:
+        raise UsageError(f"None of the {len(ids)} goals is among those that were not solved in {measured}.")
+    return found
 
 
 def _watched(lessons: Iterator[Lesson], total: int) -> Iterator[Lesson]:

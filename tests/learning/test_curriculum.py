@@ -226,6 +226,15 @@ def test_the_command_makes_goals_and_teaches_them(tmp_path: Path) -> None:
     assert taught.returncode == 0, taught.stderr
     assert "6 of 6 sessions verified" in taught.stderr
     assert len(list((data / "sessions").glob("*.jsonl"))) == 6
+    endings = ["finished", "failed_check", "stuck"]
+    results = [json.dumps({"id": row["id"], "ending": ending}) for row, ending in zip(rows, endings, strict=False)]
+    (tmp_path / "results.jsonl").write_text("".join(f"{line}\n" for line in results))
+    again = place.call("curriculum", "teach", str(goals), "--missed", str(tmp_path), "-o", "missed")
+    assert "2 of 2 sessions verified" in again.stderr
+    (tmp_path / "results.jsonl").write_text(f"{results[0]}\n")
+    none = place.call("curriculum", "teach", str(goals), "--missed", str(tmp_path), "-o", "none")
+    assert none.returncode == 2
+    assert "None of the 6 goals" in none.stderr
     rows[0]["goal"] += " And something else"
     goals.write_text("\n".join(map(json.dumps, rows)))
     refused = place.call("curriculum", "teach", str(goals), "-o", str(data))

@@ -70,6 +70,7 @@ class WorkerProcess:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(order)
+        ours.settimeout(START_SECONDS)  # until it greets us: one that never reads must not hold us up
         with contextlib.suppress(channel.ChannelClosed, OSError):
             ours.sendall(code_bundle())
             channel.send(ours, dict(launch.config))
@@ -78,7 +79,6 @@ class WorkerProcess:
         """Wait for the worker's greeting. Raises WhetstoneError with what the launcher said when it does not come."""
         if self.mode:
             return
-        self._control.settimeout(START_SECONDS)
         try:
             greeting, _fds = channel.receive(self._control)
         except channel.ChannelClosed as error:
