@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +69,15 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(WhetstoneError, match="cannot be loaded") as raised:
         load_embedder(str(tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def test_the_embedding_library_keeps_no_record_of_its_use_to_send(tmp_path: Path) -> None:
+    """onnxruntime would queue events below the home folder, under an id of the machine that it makes there."""
+    code = "import memory.embed as m; m.load_embedder(cache=m.default_cache()).embed(['hello'])"
+    kept = ("CI", "GITHUB_", "TF_BUILD", "XDG_", "ORT_")  # it is off by itself where some of these are set
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, timeout=120)
+    assert ran.returncode == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written, "the home folder was used"
+    assert all(path.is_relative_to(tmp_path / ".cache/whetstone") for path in written), written
