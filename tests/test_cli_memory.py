@@ -204,6 +204,7 @@ def test_a_progress_bar_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     )
     os.close(terminal)
     hung = threading.Timer(100, watched.send_signal, [signal.SIGABRT])  # and then it shows where each thread is
+    hung.daemon = True
     hung.start()
     seen = b""
     try:
