@@ -77,7 +77,7 @@ practice: $(STAMP)
 	mean=$$($(AGENT) adapters merge $$ids --rank 16 $$data) && \
 	$(AGENT) adapters export $$mean -o $(BUILD)/mean $$data
 	$(AGENT) curriculum make --count $(TRIED) --seed 88 -o $(BUILD)/practice.jsonl
-	$(AGENT) eval $(BUILD)/practice.jsonl -o $(BUILD)/tried --adapter $(BUILD)/mean -j 8
+	$(AGENT) eval $(BUILD)/practice.jsonl -o $(BUILD)/tried --adapter $(BUILD)/mean
 	$(AGENT) curriculum teach $(BUILD)/practice.jsonl --missed $(BUILD)/tried -o $(BUILD)/practised
 	$(AGENT) curriculum teach --count $$(($(TRIED) / 5)) --seed 89 -o $(BUILD)/practised
 	$(AGENT) dataset build $(BUILD)/practised/sessions -o $(BUILD)/dataset --raw --held-out $(BUILD)/suite.jsonl

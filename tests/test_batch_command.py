@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from agent.batch import read_results
+from agent.batch.results import Result
 from agent.journal import read_session
+from agent.view.report import slowest
 from tests.command import Place, act
 
 LINES = 4
@@ -205,6 +207,11 @@ def test_csv_and_template_make_goals(tmp_path: Path) -> None:
         for r in read_results(place.folder / "out")
     }
     assert texts == {"Greet Ada.", "Greet Emil."}
+
+
+def test_goals_that_took_equally_long_are_listed_by_their_ids() -> None:
+    results = [Result(id, "finished", seconds=seconds) for id, seconds in (("c", 1.0), ("b", 2.0), ("a", 1.0))]
+    assert [result.id for result in slowest(results)] == ["b", "a", "c"]
 
 
 def test_the_report_needs_nothing_and_links_the_failures(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from agent.goalfile import FAMILY, GoalRow
 from agent.journal import read_session
 from agent.types import JSON, WhetstoneError
 from agent.view.html import session_page
-from agent.view.report import SHOWN_FAILURES, SLOWEST, report_page
+from agent.view.report import SHOWN_FAILURES, report_page, slowest
 
 
 def write_report(
@@ -68,9 +68,8 @@ def described(results: Sequence[Result], out: Path) -> Mapping[str, JSON]:
 def _session_pages(out: Path, results: Sequence[Result]) -> dict[str, str]:
     """Pages of the sessions that did not succeed and of the slowest; id -> link. One that is up to date stays."""
     failed = [result for result in results if not result.succeeded][:SHOWN_FAILURES]
-    slowest = sorted(results, key=lambda result: (-result.seconds, result.id))[:SLOWEST]
     links: dict[str, str] = {}
-    for result in [*failed, *slowest]:
+    for result in [*failed, *slowest(results)]:
         if not result.journal:
             continue
         journal, page = out / result.journal, out / "sessions" / f"{place_name(result.id)}.html"

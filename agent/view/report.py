@@ -82,6 +82,11 @@ class Report:
     bad: tuple[str, ...]
 
 
+def slowest(results: Sequence[Result]) -> list[Result]:
+    """The few that took longest, the slowest first; those that took equally long by their ids."""
+    return sorted(results, key=lambda result: (-result.seconds, result.id))[:SLOWEST]
+
+
 def report_page(
     summary: Summary, results: Sequence[Result], *, goal: Callable[[str], str], link: Callable[[Result], str]
 ) -> str:
@@ -99,7 +104,6 @@ def report_page(
         )
 
     failed = [result for result in results if not result.succeeded]
-    slowest = sorted(results, key=lambda result: -result.seconds)[:SLOWEST]
     succeeded = len(results) - len(failed)
     families = summary.families if len(summary.families) > 1 else ()  # one alone is the total once more
     report = Report(
@@ -117,7 +121,7 @@ def report_page(
         tags=tuple(map(_group, summary.tags)),
         failures=tuple(map(line, failed[:SHOWN_FAILURES])),
         more_failures=max(0, len(failed) - SHOWN_FAILURES),
-        slowest=tuple(map(line, slowest)),
+        slowest=tuple(map(line, slowest(results))),
         bad=summary.bad,
     )
     return laid_out("batch", report, styles=["batch"])
