@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+# The kernel stamps files by a clock that moves in steps of up to ten milliseconds.
+_CLOCK_STEP = 20_000_000
 
 
 def descendants(root: int) -> list[int]:
@@ -97,6 +99,7 @@ class Disk:
 
     def __init__(self, workspace: str, folders: Sequence[str], limit: int) -> None:
         self._workspace, self._folders, self._limit = workspace, folders, limit
+        self._began = time.time_ns() - _CLOCK_STEP
         self._free = _free_bytes(workspace)
         self._inodes = os.statvfs(workspace).f_ffree
         self._start: int | None = None
@@ -121,10 +124,12 @@ class Disk:
         return grown
 
     def _growth(self, shrunk: int) -> int:
-        now = _tree_bytes(self._workspace, deadline=time.monotonic() + 1.0)
-        if self._start is None or now is None:
+        # Without a walk at the start (the run was over before one was due) what was changed since is what can have grown.
+        since = self._began if self._start is None else 0
+        now = _tree_bytes(self._workspace, deadline=time.monotonic() + 1.0, since=since)
+        if now is None:
             return shrunk  # too large to walk in time: believe the file system
-        return max(0, now - self._start)
+        return min(now, shrunk) if self._start is None else max(0, now - self._start)
 
 
 def _children_of(root: int) -> list[int]:
@@ -188,8 +193,9 @@ def _folder_bytes(folder: str) -> int:
     return _tree_bytes(folder, deadline=time.monotonic() + 0.5) or 0
 
 
-def _tree_bytes(folder: str, deadline: float) -> int | None:
-    """Bytes of the blocks of all files below `folder`, 4096 for each besides; None when it cannot be told."""
+def _tree_bytes(folder: str, deadline: float, since: int = 0) -> int | None:
+    """Bytes of the blocks of all files below `folder` that were changed after `since` (nanoseconds of the clock), 4096
+    for each besides; None when it cannot be told."""
     total, todo, seen = 0, [folder], set[tuple[int, int]]()
     while todo:
         if time.monotonic() > deadline:
@@ -205,7 +211,8 @@ def _tree_bytes(folder: str, deadline: float) -> int | None:
                         if (status.st_dev, status.st_ino) in seen:
                             continue
                         seen.add((status.st_dev, status.st_ino))
-                    total += status.st_blocks * 512 + 4096
+                    if status.st_ctime_ns >= since:
+                        total += status.st_blocks * 512 + 4096
                     if stat.S_ISDIR(status.st_mode):
                         todo.append(entry.path)
         except OSError as error:
