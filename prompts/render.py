@@ -86,14 +86,19 @@ def templates_digest() -> str:
     return digest.hexdigest()
 
 
+def names_in(goal: str) -> list[str]:
+    """The file names that a goal holds, each once."""
+    return list(dict.fromkeys(match.group() for match in _NAME.finditer(goal)))
+
+
 def _names(goal: str) -> str:
-    """The file names that a goal holds, as a JSON list; empty if there are none.
+    """The first file names that a goal holds, as a JSON list; empty if there are none.
 
     A tokenizer splits a word in another way after a blank than after a quote: " donations" is one token, "donations in
     a JSON string two. In the list the names are in the tokens that an action needs, so that a small model copies them
     where it would have to spell them.
     """
-    found = list(dict.fromkeys(match.group() for match in _NAME.finditer(goal)))[:MOST_NAMES]
+    found = names_in(goal)[:MOST_NAMES]
     return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found else ""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.engine.adapter import CONFIG, WEIGHTS, Lineage
 from agent.engine.finding import with_sizes
+from agent.engine.precision import multiplies_bf16
 from agent.learning.recipe import Recipe
 from agent.types import WhetstoneError
 
@@ -194,7 +195,7 @@ def number_format(recipe: Recipe) -> tuple[torch.device, torch.dtype]:
         device = torch.device(recipe.device)
     if recipe.dtype != "auto":
         return device, torch.bfloat16 if recipe.dtype == "bf16" else torch.float32
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+    fast = device.type == "cuda" or multiplies_bf16()
     return device, torch.bfloat16 if fast else torch.float32
 
 

@@ -267,7 +267,7 @@ FAMILIES = (
     Family("csv_cell", "one cell of a CSV file", csv_cell, answers=True, weight=1.2),
     Family("csv_select", "the names of rows that pass a test", csv_select, answers=True, weight=1.3),
     Family("csv_totals", "the total of every group", csv_totals, answers=True, weight=1.2),
-    Family("csv_filter", "rows that pass a test, in a new file", csv_filter),
-    Family("csv_order", "rows in order, in a new file", csv_order, weight=1.2),
+    Family("csv_filter", "rows that pass a test, in a new file", csv_filter, weight=1.2),
+    Family("csv_order", "rows in order, in a new file", csv_order, weight=1.5),
     Family("csv_join", "two CSV files joined", csv_join, weight=1.2),
 )

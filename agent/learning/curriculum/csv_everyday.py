@@ -234,5 +234,5 @@ FAMILIES = (
     Family("csv_product", "quantity times price", csv_product, answers=True, weight=1.2),
     Family("csv_header", "the names of the columns", csv_header, answers=True, weight=0.9),
     Family("csv_edit", "another cell, one more row", csv_edit, weight=1.3),
-    Family("csv_new_column", "a computed column", csv_new_column, weight=1.2),
+    Family("csv_new_column", "a computed column", csv_new_column, weight=1.5),
 )

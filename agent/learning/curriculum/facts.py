@@ -107,5 +107,5 @@ def _value(draw: Draw) -> str:
 FAMILIES = (
     Family("recall_fact", "something remembered earlier", recall_fact, answers=True, chains=False, weight=1.4),
     Family("not_remembered", "a question that memory cannot answer", not_remembered, chains=False, weight=0.6),
-    Family("remember_note", "a fact to be kept for later", remember_note, chains=False, weight=0.8),
+    Family("remember_note", "a fact to be kept for later", remember_note, chains=False, weight=1.6),
 )

@@ -184,6 +184,6 @@ def about(draw: Draw) -> Job:
 
 FAMILIES = (
     Family("extract_all", "all e-mails, dates, amounts of a text", extract_all, weight=1.3),
-    Family("extract_fields", "named details of a letter as JSON", extract_fields, weight=1.5),
+    Family("extract_fields", "named details of a letter as JSON", extract_fields, weight=1.8),
     Family("about", "what a text is about", about, chains=False, weight=1.5),
 )

@@ -186,5 +186,5 @@ FAMILIES = (
     Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.4),
     Family("dates", "days between dates, later dates, weekdays", dates, answers=True, weight=1.2),
     Family("units", "a quantity in another unit", units, answers=True, weight=1.1),
-    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=1.2),
+    Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=1.6),
 )

@@ -1,4 +1,5 @@
-"""Slips of the pen: a teacher misspells a file or forgets a folder, is told so, and does it right.
+"""Slips of the pen: a teacher misspells a file, forgets a folder, or looks into a file that is still to be made; he is
+told so, and does it right.
 
 A small model makes such mistakes, and a teacher who never does cannot show how one goes on. What ended in an error is
 never learned from (`agent.learning.sequences`), so the student sees the slip and learns the repair only.
@@ -8,29 +9,34 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Play
+from prompts import names_in
 
-SHARE, SHARE_OF_FOLDERS = 0.1, 0.3
-"""How often an action that can slip does, and one that makes a folder; at most one of a session."""
+SHARE, SHARE_OF_FOLDERS, SHARE_OF_TARGETS = 0.1, 0.3, 0.12
+"""How often an action that can slip does, one that makes a folder, and the first one of a goal that names a file to be
+made; at most one of a session."""
 _QUOTED = re.compile(r"'([^'\n]+)'")
 _MAKES_FOLDER = re.compile(r"(?m)^(?:import os\n)?(?:os\.makedirs|Path)\('([^']+)'(?:\)\.mkdir\(|, ).*\n")
 
 
-def slipping(play: Callable[[str], Play], draw: Draw, files: Collection[str]) -> Callable[[str], Play]:
-    """The same play with now and then a slip on one of `files`, the paths of the session's workspace."""
+def slipping(play: Callable[[str], Play], draw: Draw, goal: str, files: Collection[str]) -> Callable[[str], Play]:
+    """The same play with now and then a slip: on one of `files`, the paths of the session's workspace, or on another
+    file that the goal names."""
     seed = draw.rng.getrandbits(32)
+    targets = [name for name in names_in(goal) if name not in files]
 
     def played(opening: str) -> Play:
-        own, slipped = Draw(random.Random(seed), draw.split), False
+        own, slipped, first = Draw(random.Random(seed), draw.split), False, True
         acting = play(opening)
         try:
             act = next(acting)
             while True:
-                wrong = None if slipped else _slip(act, own, files)
+                wrong = None if slipped else (first and _too_soon(act, own, targets)) or _slip(act, own, files)
+                first = False
                 if wrong is not None:
                     slipped = True
                     slip, thought = wrong
@@ -65,6 +71,18 @@ def misspelt(draw: Draw, path: str) -> str:
     else:
         stem = f"{stem}_old" if draw.chance(0.3) else stem.replace("_", "-") if "_" in stem else stem + "1"
     return f"{folder}{slash}{stem}.{extension}"
+
+
+def _too_soon(act: Act, draw: Draw, targets: Sequence[str]) -> tuple[Act, str] | None:
+    """A look into a file that the goal wants to have made, and what the teacher thinks then; None if there is none."""
+    # Who looks for a file that is missing, or is named wrongly, does so on purpose.
+    if not targets or (act.tool == "read_file" and str(act.args.get("path", "")) in targets):
+        return None
+    if not draw.chance(SHARE_OF_TARGETS):
+        return None
+    path = draw.any(targets)
+    thought = f"{path} is not there yet, it is still to be made. {act.thought}"
+    return Act(f"I read {path} first.", "read_file", {"path": path}), thought
 
 
 def _slip(act: Act, draw: Draw, files: Collection[str]) -> tuple[Act, str] | None:

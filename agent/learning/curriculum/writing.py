@@ -190,5 +190,5 @@ FAMILIES = (
     Family("write_given", "a file with given content", write_given, weight=2.0),
     Family("append_line", "a line at the end of a file", append_line),
     Family("change_setting", "another value for a setting", change_setting, weight=1.2),
-    Family("move_file", "copy, rename or delete a file", move_file, weight=1.4),
+    Family("move_file", "copy, rename or delete a file", move_file, weight=1.8),
 )

@@ -124,7 +124,7 @@ class Disk:
         return grown
 
     def _growth(self, shrunk: int) -> int:
-        # Without a walk at the start (the run was over before one was due) what was changed since is what can have grown.
+        # Without a walk at the start (the run was over before one was due) only what was changed since can have grown.
         since = self._began if self._start is None else 0
         now = _tree_bytes(self._workspace, deadline=time.monotonic() + 1.0, since=since)
         if now is None:
