@@ -44,12 +44,14 @@ def found_of_five(folder: Path, lines: list[dict[str, Any]]) -> dict[str, float]
     return total
 
 
-@pytest.mark.parametrize("name", ["workshop", "letters"])
-def test_fused_recall_is_at_least_the_better_of_dense_and_lexical(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "least"), [("workshop", 0.85), ("letters", 0.85), ("talk-1", 0.55), ("talk-2", 0.6), ("talk-3", 0.54)]
+)
+def test_fused_recall_is_at_least_the_better_of_dense_and_lexical(name: str, least: float, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
     recall = found_of_five(tmp_path, lines)
     assert recall["fused"] >= max(recall["dense"], recall["lexical"])
-    assert recall["fused"] >= 0.85
+    assert recall["fused"] >= least
 
 
 def test_exact_names_are_found_among_records_that_all_mean_the_same(tmp_path: Path) -> None:
