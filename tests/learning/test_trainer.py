@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from agent.engine.models import load_model
+from agent.learning import learner
 from agent.learning.learner import Base
 from agent.learning.recipe import Recipe
 from agent.learning.schedule import Source, schedule, split_by_goal
@@ -29,6 +31,15 @@ RECIPE = Recipe(rank=4, alpha=8, learning_rate=1e-2, epochs=15, batch_tokens=200
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     return Base.of(load_model(str(build_model(tmp_path / "model")), dtype="fp32", cache=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("multiplies", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_by_itself_it_computes_in_bfloat16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(learner, "multiplies_bf16", lambda: multiplies)
+    assert learner.number_format(Recipe(device="cpu"))[1] is dtype
+    assert learner.number_format(Recipe(device="cpu", dtype="fp32"))[1] is torch.float32
 
 
 def test_the_loss_falls_and_the_adapter_loads(base: Base, tmp_path: Path) -> None:
@@ -47,7 +58,6 @@ def test_the_loss_falls_and_the_adapter_loads(base: Base, tmp_path: Path) -> Non
 
 def test_the_runtime_computes_what_was_trained(base: Base, tmp_path: Path) -> None:
     """The held-out loss of the trainer is the loss of the merged model in peft's and transformers' hands."""
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -82,6 +92,7 @@ _KILLED = """
 import sys
 from pathlib import Path
 from agent.engine.models import load_model
+from agent.learning import learner
 from agent.learning.learner import Base
 from agent.learning.trainer import train
 from tests.learning.sessions_as_tokens import random_examples
