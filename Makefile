@@ -51,12 +51,13 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 # What ships in agent/starter_adapter, in pieces that each have sessions of their own and go on from the one before:
 # sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 # Then the mean of two of them practises what it misses: it tries TRIED goals, and learns from teachers who solve those
-# that it did not, and from some more.
+# that it did not, and from some more. A last piece goes on from there on LAST sessions.
 BUILD := build/starter
 MINUTES := 85
 PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400 4300,8e-4,4800 4400,6e-4,2400
 MEAN := 5 7
 TRIED := 1500
+LAST := 4300
 AGENT := $(BIN)/python -m agent
 TRAIN := --model starter --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, practise, measure (hours)
@@ -81,8 +82,12 @@ practice: $(STAMP)
 	$(AGENT) curriculum teach $(BUILD)/practice.jsonl --missed $(BUILD)/tried -o $(BUILD)/practised
 	$(AGENT) curriculum teach --count $$(($(TRIED) / 5)) --seed 89 -o $(BUILD)/practised
 	$(AGENT) dataset build $(BUILD)/practised/sessions -o $(BUILD)/dataset --raw --held-out $(BUILD)/suite.jsonl
-	$(AGENT) train $(BUILD)/dataset -o $(BUILD)/adapter --start $(BUILD)/mean --alpha 16 --epochs 2 --lr 6e-4 \
+	$(AGENT) train $(BUILD)/dataset -o $(BUILD)/adapter-practised --start $(BUILD)/mean --alpha 16 --epochs 2 --lr 6e-4 \
 		--batch-tokens 2400 $(TRAIN) --seed 8
+	$(AGENT) curriculum teach --count $(LAST) --seed 20 -o $(BUILD)/taught-last
+	$(AGENT) dataset build $(BUILD)/taught-last/sessions -o $(BUILD)/dataset-last --raw --held-out $(BUILD)/suite.jsonl
+	$(AGENT) train $(BUILD)/dataset-last -o $(BUILD)/adapter --start $(BUILD)/adapter-practised --alpha 16 --epochs 1 \
+		--lr 6e-4 --batch-tokens 2400 $(TRAIN) --seed 20
 	$(AGENT) eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
 	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 

@@ -21,7 +21,7 @@ from agent.engine.digests import write_whole
 from agent.learning.checkpoint import remove_checkpoint, resumable
 from agent.learning.curves import Point, draw_curve, write_curve
 from agent.learning.examples import Example
-from agent.learning.learner import Base, Learner, open_learner, shares
+from agent.learning.learner import Base, Learner, number_format, open_learner, shares
 from agent.learning.raw_text import RAW_TEXT
 from agent.learning.recipe import PREFERENCE, Recipe
 from agent.learning.schedule import Source, pairs, schedule
@@ -178,7 +178,7 @@ def _named(examples: Sequence[Example]) -> list[list[str]]:
 def _identity(base: Base, recipe: Recipe, sources: Sequence[Source], holdout: Sequence[Example]) -> str:
     """sha256 over everything that decides the result."""
     # Neither changes what is computed, so a resumed training may choose them anew.
-    digest = sha256(repr(replace(recipe, threads=0, max_minutes=0.0)).encode())
+    digest = sha256(repr((replace(recipe, threads=0, max_minutes=0.0), number_format(recipe)[1])).encode())
     digest.update(repr(base.lineage).encode())
     for source in (*sources, Source("holdout", holdout)):
         digest.update(source.name.encode())

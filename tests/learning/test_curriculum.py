@@ -174,7 +174,7 @@ def test_a_teacher_who_slips_is_told_and_repairs_it(room: Classroom) -> None:
     for number in range(40):
         goal = replace(task.row.goal, text="Count donations.csv to new/b.txt")
         row = replace(task.row, files=files, goal=replace(goal, check={"file": "new/b.txt", "equals": "1"}))
-        slipped = slipping(play, Draw(random.Random(number), "train"), row.goal.text, files)
+        slipped = slipping(play, Draw(random.Random(number), "train"), row)
         lesson = room.teach(replace(task, row=row, play=slipped, tools=("*",)))
         assert lesson.passed, number
         events = read_session(room.sessions / f"{lesson.session}.jsonl").events

@@ -92,7 +92,6 @@ _KILLED = """
 import sys
 from pathlib import Path
 from agent.engine.models import load_model
-from agent.learning import learner
 from agent.learning.learner import Base
 from agent.learning.trainer import train
 from tests.learning.sessions_as_tokens import random_examples

@@ -45,7 +45,7 @@ def found_of_five(folder: Path, lines: list[dict[str, Any]]) -> dict[str, float]
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("workshop", 0.85), ("letters", 0.85), ("talk-1", 0.55), ("talk-2", 0.6), ("talk-3", 0.54)]
+    ("name", "least"), [("workshop", 0.85), ("letters", 0.85), ("talk-1", 0.53), ("talk-2", 0.57), ("talk-3", 0.51)]
 )
 def test_fused_recall_is_at_least_the_better_of_dense_and_lexical(name: str, least: float, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]

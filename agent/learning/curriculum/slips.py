@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from agent.goalfile import GoalRow
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Play
 from prompts import names_in
@@ -23,11 +24,10 @@ _QUOTED = re.compile(r"'([^'\n]+)'")
 _MAKES_FOLDER = re.compile(r"(?m)^(?:import os\n)?(?:os\.makedirs|Path)\('([^']+)'(?:\)\.mkdir\(|, ).*\n")
 
 
-def slipping(play: Callable[[str], Play], draw: Draw, goal: str, files: Collection[str]) -> Callable[[str], Play]:
-    """The same play with now and then a slip: on one of `files`, the paths of the session's workspace, or on another
-    file that the goal names."""
+def slipping(play: Callable[[str], Play], draw: Draw, row: GoalRow) -> Callable[[str], Play]:
+    """The same play with now and then a slip on a file of the goal's workspace, or on one that it wants made."""
     seed = draw.rng.getrandbits(32)
-    targets = [name for name in names_in(goal) if name not in files]
+    files, targets = row.files, to_be_made(row)
 
     def played(opening: str) -> Play:
         own, slipped, first = Draw(random.Random(seed), draw.split), False, True
@@ -40,16 +40,19 @@ def slipping(play: Callable[[str], Play], draw: Draw, goal: str, files: Collecti
                 if wrong is not None:
                     slipped = True
                     slip, thought = wrong
-                    seen = yield slip
-                    if seen.status == "ok":  # nothing went wrong after all
-                        act = acting.send(seen)
-                        continue
-                    act = replace(act, thought=thought)
+                    if (yield slip).status != "ok":  # else nothing went wrong after all
+                        act = replace(act, thought=thought)
                 act = acting.send((yield act))
         except StopIteration as done:
             return done.value
 
     return played
+
+
+def to_be_made(row: GoalRow) -> list[str]:
+    """The files that a goal names, that its check looks into, and that are not there."""
+    looked_into = _files_of(row.goal.check)
+    return [name for name in names_in(row.goal.text) if name in looked_into and name not in row.files]
 
 
 def misspelt(draw: Draw, path: str) -> str:
@@ -73,12 +76,19 @@ def misspelt(draw: Draw, path: str) -> str:
     return f"{folder}{slash}{stem}.{extension}"
 
 
+def _files_of(check: object) -> set[str]:
+    """The files that a check (`agent.check`) wants to be there, in whatever it is put together of."""
+    if isinstance(check, list):
+        return set().union(*map(_files_of, check))
+    if not isinstance(check, Mapping) or check.get("exists") is False:
+        return set()
+    own = {str(check["file"])} if "file" in check else set[str]()
+    return own.union(*(_files_of(part) for part in check.values()))
+
+
 def _too_soon(act: Act, draw: Draw, targets: Sequence[str]) -> tuple[Act, str] | None:
     """A look into a file that the goal wants to have made, and what the teacher thinks then; None if there is none."""
-    # Who looks for a file that is missing, or is named wrongly, does so on purpose.
-    if not targets or (act.tool == "read_file" and str(act.args.get("path", "")) in targets):
-        return None
-    if not draw.chance(SHARE_OF_TARGETS):
+    if not targets or not draw.chance(SHARE_OF_TARGETS):
         return None
     path = draw.any(targets)
     thought = f"{path} is not there yet, it is still to be made. {act.thought}"

@@ -170,6 +170,11 @@ add("write a large file by allocation", "os.posix_fallocate(os.open('large', os.
     lambda ground, result: large(ground, "large"))  # fmt: skip
 add("write a large file by a program", "subprocess.run(['dd', 'if=/dev/zero', 'of=large', 'bs=1M', 'count=64'], capture_output=True)",
     lambda ground, result: large(ground, "large"))  # fmt: skip
+add("allocate many files at once and live on",
+    """
+    for number in range(8): os.posix_fallocate(os.open(str(number), os.O_CREAT | os.O_RDWR), 0, 7_000_000)
+    time.sleep(5)
+    """, named("disk_bytes"))  # fmt: skip
 add("write many files",
     """
     for number in range(1000):

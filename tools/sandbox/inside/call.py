@@ -155,12 +155,12 @@ def _watch(
             disk.remember()
             first = False
         reason = _exceeded(tree, disk, limits, deadline, _pids(place))
-    if reason is None and disk.used([]) > int(limits["disk_bytes"]):
-        reason = "disk_bytes"  # it filled the folder between two looks, met the end of it, and left
     _end_all(place)
     status = _reap(payload) if status is None else status
     while _reap(payload, wait=True) is not None:
         pass
+    if reason is None and disk.used([], last=True) > int(limits["disk_bytes"]):
+        reason = "disk_bytes"  # it filled the folder between two looks, met the end of it, and left
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = max(tree.cpu_seconds, spent.ru_utime + spent.ru_stime)
     ended_by = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0

@@ -2,9 +2,10 @@
 
 covers: resident memory without the files it maps, shared memory counted once when it matters; processor time of
 processes that have ended between two looks; blocks of files in the workspace and the temporary folders, unlinked ones
-still open included.
+still open included, and those written before the first look.
 does not cover: anything that comes and goes between two looks (20 ms apart); blocks of an unlinked file that is only
-mapped, no longer open.
+mapped, no longer open; what others write into the workspace itself, which counts as the run's; a workspace on a file
+system whose server has a clock of its own.
 """
 
 # Paths are strings here, as the kernel takes them.
@@ -16,7 +17,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -106,30 +107,36 @@ class Disk:
         self._next_walk = 0.0
 
     def remember(self) -> None:
-        """Walk the workspace once, as it is before the run has changed much of it."""
-        self._start = _tree_bytes(self._workspace, deadline=time.monotonic() + 1.0)
+        """Walk the workspace once, for what of it was there before the run."""
+        self._start = _tree_bytes(self._workspace, time.monotonic() + 1.0, lambda changed: changed < self._began)
 
-    def used(self, pids: Iterable[int]) -> int:
-        """Bytes used now, as far as they can be told apart from what others write on the same file system."""
+    def used(self, pids: Iterable[int], *, last: bool = False) -> int:
+        """Bytes used now, as far as they can be told apart from what others write on the same file system.
+
+        A walk is put off where the one before took long, but for the `last` look.
+        """
         temporary = sum(_folder_bytes(folder) for folder in self._folders)
         now = os.statvfs(self._workspace)
         shrunk = max(0, self._free - now.f_bfree * now.f_frsize)
         # Every file costs an inode, which is a few hundred bytes that no block count shows.
         files = max(0, self._inodes - now.f_ffree) * 4096
-        if max(shrunk, files) + temporary <= self._limit or time.monotonic() < self._next_walk:
-            return temporary
+        taken = max(shrunk, files)
         began = time.monotonic()
-        grown = temporary + self._growth(shrunk) + _unlinked_bytes(pids, os.stat(self._workspace).st_dev)
+        if taken + temporary <= self._limit or (began < self._next_walk and not last):
+            return temporary
+        grown = temporary + self._growth(taken) + _unlinked_bytes(pids, os.stat(self._workspace).st_dev)
         self._next_walk = time.monotonic() + 5 * (time.monotonic() - began)
         return grown
 
-    def _growth(self, shrunk: int) -> int:
-        # Without a walk at the start (the run was over before one was due) only what was changed since can have grown.
+    def _growth(self, taken: int) -> int:
+        """By how much the workspace grew; no more than was `taken` of the file system since the run began."""
+        # Without a walk at the start (the run was over before one was due, or it took too long) only what was changed
+        # since can have grown.
         since = self._began if self._start is None else 0
-        now = _tree_bytes(self._workspace, deadline=time.monotonic() + 1.0, since=since)
+        now = _tree_bytes(self._workspace, time.monotonic() + 1.0, lambda changed: changed >= since)
         if now is None:
-            return shrunk  # too large to walk in time: believe the file system
-        return min(now, shrunk) if self._start is None else max(0, now - self._start)
+            return taken  # too large to walk in time: believe the file system
+        return min(taken, max(0, now - (self._start or 0)))
 
 
 def _children_of(root: int) -> list[int]:
@@ -190,12 +197,14 @@ def _folder_bytes(folder: str) -> int:
             return (status.f_blocks - status.f_bfree) * status.f_frsize
     except OSError:
         return 0
-    return _tree_bytes(folder, deadline=time.monotonic() + 0.5) or 0
+    return _tree_bytes(folder, time.monotonic() + 0.5) or 0
 
 
-def _tree_bytes(folder: str, deadline: float, since: int = 0) -> int | None:
-    """Bytes of the blocks of all files below `folder` that were changed after `since` (nanoseconds of the clock), 4096
-    for each besides; None when it cannot be told."""
+def _tree_bytes(folder: str, deadline: float, counts: Callable[[int], bool] = lambda _changed: True) -> int | None:
+    """Bytes of the blocks of all files below `folder`, 4096 for each besides; None when it cannot be told.
+
+    `counts` says for the time of a file's last change (nanoseconds of the clock) whether it is one of them.
+    """
     total, todo, seen = 0, [folder], set[tuple[int, int]]()
     while todo:
         if time.monotonic() > deadline:
@@ -211,7 +220,7 @@ def _tree_bytes(folder: str, deadline: float, since: int = 0) -> int | None:
                         if (status.st_dev, status.st_ino) in seen:
                             continue
                         seen.add((status.st_dev, status.st_ino))
-                    if status.st_ctime_ns >= since:
+                    if counts(status.st_ctime_ns):
                         total += status.st_blocks * 512 + 4096
                     if stat.S_ISDIR(status.st_mode):
                         todo.append(entry.path)
