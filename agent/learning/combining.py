@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from agent.engine.models import LoadedModel
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
+_MAKING = ("data_sha256", "dataset", "recipe", "training")
+"""Of a member's card, what says how it was made."""
 
 
 def write_ensemble(folder: Path, members: Sequence[Entry]) -> Path:
@@ -54,8 +56,9 @@ def write_weighted(
     """Make one LoRA whose change of the base is the weighted sum of those of `members`; returns the folder.
 
     The sum is exact: the ranks add up. With `rank`, each matrix is cut down to its best approximation of that rank
-    (truncated singular value decomposition; Eckart and Young 1936). Raises WhetstoneError for adapters that are no
-    plain LoRA or of different bases, and for a number of weights that is not that of the adapters.
+    (truncated singular value decomposition; Eckart and Young 1936), in bfloat16 as trainings write it. Raises
+    WhetstoneError for adapters that are no plain LoRA or of different bases, and for another number of weights than of
+    adapters.
     """
     from safetensors.torch import load_file, save_file
 
@@ -77,6 +80,8 @@ def write_weighted(
             if name + _A in one
         ]
         combined[name + _A], combined[name + _B] = _sum(parts, total)
+    if rank:
+        combined = {name: tensor.bfloat16() for name, tensor in combined.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(combined, folder / WEIGHTS)
     targets = sorted({name.rsplit(".", 1)[-1] for name in names})
@@ -160,12 +165,19 @@ def _common_lineage(members: Sequence[Entry]) -> Lineage:
 
 
 def _parents(members: Sequence[Entry]) -> dict[str, Any]:
-    """Where a combined adapter comes from: its parents, and everything they were trained on."""
-    sessions: dict[str, list[Any]] = {}
+    """Where a combined adapter comes from: its parents and how each was made, everything they were trained on, and the
+    suites that were kept out of all of it."""
+    sessions: dict[str, dict[tuple[str, ...], None]] = {}
     for member in members:
         for source, used in (member.card.get("sessions") or {}).items():
-            sessions.setdefault(source, []).extend(one for one in used if one not in sessions.get(source, []))
-    return {"parents": [member.id for member in members], "sessions": sessions}
+            sessions.setdefault(source, {}).update(dict.fromkeys(map(tuple, used)))
+    suites = [member.card.get("held_out") or () for member in members]
+    return {
+        "parents": [member.id for member in members],
+        "made_of": [{key: member.card[key] for key in _MAKING if key in member.card} for member in members],
+        "sessions": {source: [list(one) for one in used] for source, used in sessions.items()},
+        "held_out": [suite for suite in suites[0] if all(suite in others for others in suites)],
+    }
 
 
 def _lineage_fields(lineage: Lineage) -> dict[str, str]:
