@@ -51,7 +51,8 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 # What ships in agent/starter_adapter, in pieces that each have sessions of their own and go on from the one before:
 # sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 # Then the mean of two of them practises what it misses: it tries TRIED goals, and learns from teachers who solve those
-# that it did not, and from some more. A last piece goes on from there on LAST sessions.
+# that it did not, and from some more. A last piece goes on from there on LAST sessions, and
+# what ships is the mean of before and after it.
 BUILD := build/starter
 MINUTES := 85
 PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400 4300,8e-4,4800 4400,6e-4,2400
@@ -72,11 +73,15 @@ starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, practise, m
 		start="--start $(BUILD)/adapter-$$n"; done
 	$(MAKE) practice
 
+# The mean of what some adapters of the build folder change: $(call mean,NAMES,FOLDER).
+define mean
+	data="-c paths.data=$(BUILD)/data"; ids=; for made in $(1); do \
+		ids="$$ids $$($(AGENT) adapters add $(BUILD)/adapter-$$made $$data)" || exit; done && \
+	mean=$$($(AGENT) adapters merge $$ids --rank 16 $$data) && $(AGENT) adapters export $$mean -o $(BUILD)/$(2) $$data
+endef
+
 practice: $(STAMP)
-	data="-c paths.data=$(BUILD)/data"; ids=; for n in $(MEAN); do \
-		ids="$$ids $$($(AGENT) adapters add $(BUILD)/adapter-$$n $$data)" || exit; done && \
-	mean=$$($(AGENT) adapters merge $$ids --rank 16 $$data) && \
-	$(AGENT) adapters export $$mean -o $(BUILD)/mean $$data
+	$(call mean,$(MEAN),mean)
 	$(AGENT) curriculum make --count $(TRIED) --seed 88 -o $(BUILD)/practice.jsonl
 	$(AGENT) eval $(BUILD)/practice.jsonl -o $(BUILD)/tried --adapter $(BUILD)/mean
 	$(AGENT) curriculum teach $(BUILD)/practice.jsonl --missed $(BUILD)/tried -o $(BUILD)/practised
@@ -86,8 +91,9 @@ practice: $(STAMP)
 		--batch-tokens 2400 $(TRAIN) --seed 8
 	$(AGENT) curriculum teach --count $(LAST) --seed 20 -o $(BUILD)/taught-last
 	$(AGENT) dataset build $(BUILD)/taught-last/sessions -o $(BUILD)/dataset-last --raw --held-out $(BUILD)/suite.jsonl
-	$(AGENT) train $(BUILD)/dataset-last -o $(BUILD)/adapter --start $(BUILD)/adapter-practised --alpha 16 --epochs 1 \
+	$(AGENT) train $(BUILD)/dataset-last -o $(BUILD)/adapter-last --start $(BUILD)/adapter-practised --alpha 16 --epochs 1 \
 		--lr 6e-4 --batch-tokens 2400 $(TRAIN) --seed 20
+	$(call mean,practised last,adapter)
 	$(AGENT) eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
 	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 
