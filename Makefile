@@ -51,8 +51,8 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 # What ships in agent/starter_adapter, in pieces that each have sessions of their own and go on from the one before:
 # sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 # Then the mean of two of them practises what it misses: it tries TRIED goals, and learns from teachers who solve those
-# that it did not, and from some more. A last piece goes on from there on LAST sessions, and
-# what ships is the mean of before and after it.
+# that it did not, and from some more. A last piece goes on from there on LAST sessions; what ships is the mean of what it
+# began with and what it made.
 BUILD := build/starter
 MINUTES := 85
 PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400 4300,8e-4,4800 4400,6e-4,2400
