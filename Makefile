@@ -61,15 +61,19 @@ TRIED := 1500
 LAST := 4300
 AGENT := $(BIN)/python -m agent
 TRAIN := --model starter --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02
+# One piece: $(call piece,NAME,SESSIONS,SEED OF THEM,RATE,TOKENS OF A STEP,START,SEED).
+define piece
+$(AGENT) curriculum teach --count $(2) --seed $(3) -o $(BUILD)/taught-$(1) && \
+	$(AGENT) dataset build $(BUILD)/taught-$(1)/sessions -o $(BUILD)/dataset-$(1) --raw --held-out $(BUILD)/suite.jsonl && \
+	$(AGENT) train $(BUILD)/dataset-$(1) -o $(BUILD)/adapter-$(1) $(6) --epochs 1 --lr $(4) --batch-tokens $(5) $(TRAIN) --seed $(7)
+endef
+
 starter: $(STAMP)  ## Make the starter's adapter anew: teach, train, practise, measure (hours)
 	@mkdir -p $(BUILD)
 	$(AGENT) curriculum make --split heldout -o $(BUILD)/suite.jsonl
 	n=0; start=; for piece in $(PIECES); do \
 		set -- $$(echo $$piece | tr , ' '); n=$$((n + 1)); \
-		$(AGENT) curriculum teach --count $$1 --seed $$((n - 1)) -o $(BUILD)/taught-$$n && \
-		$(AGENT) dataset build $(BUILD)/taught-$$n/sessions -o $(BUILD)/dataset-$$n --raw --held-out $(BUILD)/suite.jsonl && \
-		$(AGENT) train $(BUILD)/dataset-$$n -o $(BUILD)/adapter-$$n $$start --epochs 1 --lr $$2 --batch-tokens $$3 \
-			$(TRAIN) --seed $$n || exit; \
+		$(call piece,$$n,$$1,$$((n - 1)),$$2,$$3,$$start,$$n) || exit; \
 		start="--start $(BUILD)/adapter-$$n"; done
 	$(MAKE) practice
 
@@ -89,10 +93,7 @@ practice: $(STAMP)
 	$(AGENT) dataset build $(BUILD)/practised/sessions -o $(BUILD)/dataset --raw --held-out $(BUILD)/suite.jsonl
 	$(AGENT) train $(BUILD)/dataset -o $(BUILD)/adapter-practised --start $(BUILD)/mean --alpha 16 --epochs 2 --lr 6e-4 \
 		--batch-tokens 2400 $(TRAIN) --seed 8
-	$(AGENT) curriculum teach --count $(LAST) --seed 20 -o $(BUILD)/taught-last
-	$(AGENT) dataset build $(BUILD)/taught-last/sessions -o $(BUILD)/dataset-last --raw --held-out $(BUILD)/suite.jsonl
-	$(AGENT) train $(BUILD)/dataset-last -o $(BUILD)/adapter-last --start $(BUILD)/adapter-practised --alpha 16 --epochs 1 \
-		--lr 6e-4 --batch-tokens 2400 $(TRAIN) --seed 20
+	$(call piece,last,$(LAST),20,6e-4,2400,--start $(BUILD)/adapter-practised --alpha 16,20)
 	$(call mean,practised last,adapter)
 	$(AGENT) eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
 	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"

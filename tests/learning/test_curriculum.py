@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from agent.journal import read_session
 from agent.learning.curriculum import families, names, tables, task_named, training_ids
 from agent.learning.curriculum.checks import number_pattern
 from agent.learning.curriculum.draw import Draw
-from agent.learning.curriculum.slips import slipping
+from agent.learning.curriculum.slips import slipping, to_be_made
 from agent.learning.curriculum.suite import suite, suite_digest, suite_ids
 from agent.learning.curriculum.task import Act, Play, Said
 from agent.learning.curriculum.teacher import Classroom, teach
@@ -190,6 +191,22 @@ def test_a_teacher_who_slips_is_told_and_repairs_it(room: Classroom) -> None:
         "I misspelt it, the file is donations.csv.", "There is no folder new, the script makes it first.",
         "new/b.txt is not there yet, it is still to be made. I read it.",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "check", "files", "wanted"),
+    [
+        ("Count a.csv to new/b.txt", {"file": "new/b.txt", "equals": "1"}, {"a.csv": ""}, ["new/b.txt"]),
+        ("Is there a catalog.txt here?", {"answer": {"contains": "no"}}, {"a.csv": ""}, []),
+        ("Put 'x' in notes.txt in a new folder work", {"file": "work/notes.txt", "equals": "x"}, {}, []),
+        ("a.txt: b.txt", {"all": [{"file": "a.txt", "exists": False}, {"file": "b.txt", "equals": ""}]}, {}, ["b.txt"]),
+    ],
+)  # fmt: skip
+def test_only_files_that_the_goal_wants_made_are_looked_into_too_soon(
+    text: str, check: dict[str, Any], files: dict[str, str], wanted: list[str]
+) -> None:
+    row = task_named("talk/train/1/1").row
+    assert to_be_made(replace(row, files=files, goal=replace(row.goal, text=text, check=check))) == wanted
 
 
 def test_a_session_that_fails_its_check_leaves_no_journal(tmp_path: Path) -> None:

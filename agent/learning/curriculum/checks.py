@@ -53,6 +53,16 @@ def every(*checks: dict[str, JSON]) -> dict[str, JSON]:
     return flat[0] if len(flat) == 1 else {"all": flat}
 
 
+def files_of(check: object) -> set[str]:
+    """The files that a check wants to be there, in whatever it is put together of."""
+    if isinstance(check, list):
+        return set().union(*map(files_of, check))
+    if not isinstance(check, Mapping) or check.get("exists") is False:
+        return set()
+    own = {str(check["file"])} if "file" in check else set[str]()
+    return own.union(*(files_of(part) for part in check.values()))
+
+
 def lenient(check: Mapping[str, JSON]) -> dict[str, JSON]:
     """The same check without what an answer must not hold: for an answer that says more than this job asks."""
     return _rewritten(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from agent.goalfile import GoalRow
+from agent.learning.curriculum.checks import files_of
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Play
 from prompts import names_in
@@ -51,7 +52,7 @@ def slipping(play: Callable[[str], Play], draw: Draw, row: GoalRow) -> Callable[
 
 def to_be_made(row: GoalRow) -> list[str]:
     """The files that a goal names, that its check looks into, and that are not there."""
-    looked_into = _files_of(row.goal.check)
+    looked_into = files_of(row.goal.check)
     return [name for name in names_in(row.goal.text) if name in looked_into and name not in row.files]
 
 
@@ -74,16 +75,6 @@ def misspelt(draw: Draw, path: str) -> str:
     else:
         stem = f"{stem}_old" if draw.chance(0.3) else stem.replace("_", "-") if "_" in stem else stem + "1"
     return f"{folder}{slash}{stem}.{extension}"
-
-
-def _files_of(check: object) -> set[str]:
-    """The files that a check (`agent.check`) wants to be there, in whatever it is put together of."""
-    if isinstance(check, list):
-        return set().union(*map(_files_of, check))
-    if not isinstance(check, Mapping) or check.get("exists") is False:
-        return set()
-    own = {str(check["file"])} if "file" in check else set[str]()
-    return own.union(*(_files_of(part) for part in check.values()))
 
 
 def _too_soon(act: Act, draw: Draw, targets: Sequence[str]) -> tuple[Act, str] | None:
