@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.types import Budget, Ending, Event
+from agent.types import Action, Budget, Ending, Event
 
 REPEATS = 3
 """The same action with the same result this often is no progress."""
@@ -150,6 +150,25 @@ def fold(events: Iterable[Event]) -> tuple[Spent, NoProgressBrake]:
         spent.feed(event)
         brake.feed(event)
     return spent, brake
+
+
+def failed_actions(events: Iterable[Event]) -> tuple[Action, ...]:
+    """What failed or was refused and would again: nothing was changed since, and nobody resumed the session."""
+    failed: list[Action] = []
+    action: Event | None = None
+    for event in events:
+        if event.kind == "action":
+            action = event
+        elif event.kind == "resume" or (event.kind == "observation" and event.data["files"]):
+            failed.clear()
+        elif (
+            event.kind == "observation"
+            and event.data["status"] in ("error", "refused")
+            and action is not None
+            and action.data["tool"]
+        ):
+            failed.append(Action(action.data["thought"], action.data["tool"], action.data["args"]))
+    return tuple(failed)
 
 
 def _digest(value: object) -> str:

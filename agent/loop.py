@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from agent.actions import ActionParser, action_data
 from agent.approval import Approval, refusal_text
-from agent.brakes import BudgetClock, fold, nudge_text
+from agent.brakes import BudgetClock, failed_actions, fold, nudge_text
 from agent.check import Verdict
 from agent.journal import Journal, JournalError
 from agent.recollection import Recollection
@@ -99,6 +99,7 @@ class Loop:
             deadline=self._clock.deadline,
             on_text=self.on_text,
             cancelled=self.interrupted,
+            avoid=failed_actions(self.events),
         )
         action = self._parser.parse_completion(completion)
         self._log("action", {"step": number, **action_data(completion, action)})

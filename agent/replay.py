@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from agent.brakes import fold
+from agent.brakes import failed_actions, fold
 from agent.policies.recorded import CUT_SHORT
 from agent.types import JSON, Completion, Event, Policy, Prompt
 from prompts import render
@@ -81,6 +81,7 @@ def replay(
             deadline=time.monotonic() + 86_400,
             on_text=lambda piece: None,
             cancelled=lambda: False,
+            avoid=failed_actions(past),
         )
         departure = _compare(event, completion, same_model=same_model)
         logprob = None

@@ -224,11 +224,13 @@ class Policy(Protocol):
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         """Choose the next action.
 
         `schema` is the action schema (JSON Schema); `deadline` is in `time.monotonic()` seconds; `on_text` is given
-        each new piece of decoded text as it comes; `cancelled` is asked between tokens. Never raises for a limit:
+        each new piece of decoded text as it comes; `cancelled` is asked between tokens. `avoid` are actions that
+        failed already, with nothing changed since: a policy that can choose otherwise does. Never raises for a limit:
         the completion's `finish` says how it ended. Raises WhetstoneError when the model cannot answer at all.
         """
         ...

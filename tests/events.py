@@ -32,7 +32,7 @@ class EventLog(list[Event]):
 
     def step(
         self,
-        tool: str = "read_file",
+        tool: str | None = "read_file",
         args: dict[str, Any] | None = None,
         *,
         result: str = "apples: 12",
@@ -40,6 +40,7 @@ class EventLog(list[Event]):
         thought: str = "I look.",
         tokens: int = 10,
         token_ids: Sequence[int] = (),
+        files: Sequence[str] = (),
     ) -> int:
         """One whole step; returns its number."""
         number = 1 + sum(event.kind == "action" for event in self)
@@ -47,5 +48,5 @@ class EventLog(list[Event]):
         text = f'{{"thought": "{thought}", "tool": "{tool}"}}'
         fields = {"step": number, "thought": thought, "tool": tool, "args": args or {}, "text": text}
         self.add("action", **fields, usage=usage, token_ids=list(token_ids), valid=True, finish="stop")
-        self.add("observation", step=number, status=status, text=result, origin=f"tool:{tool}", files=[])
+        self.add("observation", step=number, status=status, text=result, origin=f"tool:{tool}", files=list(files))
         return number

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from agent.goalfile import GoalRow
 from agent.journal import read_session
 from agent.policies.scripted import ScriptedPolicy
 from agent.settings import Settings
-from agent.types import JSON, Completion, Goal, MemoryRecord, Prompt, WhetstoneError
+from agent.types import JSON, Action, Completion, Goal, MemoryRecord, Prompt, WhetstoneError
 from memory import open_memory
 from memory.embed import default_cache
 from memory.overview import export
@@ -41,6 +41,7 @@ class Reader(ScriptedPolicy):
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         told = re.search(r"port is (\d+)", prompt.messages[1].content)
         self._texts = (act("finish", answer=told[1]),) if told else (act("list_files"), act("finish", answer="unknown"))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from agent.brakes import BudgetClock, fold, nudge_text
+from agent.brakes import BudgetClock, failed_actions, fold, nudge_text
 from agent.types import Budget, Ending
 from tests.events import EventLog
 
@@ -127,3 +127,22 @@ def test_each_limit_has_its_ending_and_names_its_flag(budget: Budget, ending: En
     assert "--" in over[1]
     assert ending.exit_code == 124
     assert BudgetClock(Budget(), fold(log)[0]).exhausted() is None
+
+
+def test_what_failed_is_known_until_something_changes() -> None:
+    log = EventLog()
+    log.step(args={"path": "a"}, status="error", result="no file a")
+    log.step(args={"path": "b"}, status="refused", result="not allowed")
+    log.step(args={"path": "c"}, result="found")
+    assert [action.args["path"] for action in failed_actions(list(log))] == ["a", "b"]
+    log.step("write_file", {"path": "d"}, result="written", files=["d"])
+    assert failed_actions(list(log)) == ()
+    log.step(args={"path": "e"}, status="error", result="no file e")
+    log.add("resume", budget={}, action_schema={})
+    assert failed_actions(list(log)) == (), "a person may have changed what was wrong"
+
+
+def test_an_invalid_action_is_no_action_that_failed() -> None:
+    log = EventLog()
+    log.step(None, None, status="invalid", result="not valid JSON")
+    assert failed_actions(list(log)) == ()

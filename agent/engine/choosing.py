@@ -59,4 +59,9 @@ def _allowed(generation: Generation, logits: Tensor) -> Tensor:
 
     bits = numpy.frombuffer(generation.mask(), dtype=numpy.uint8)
     allowed = numpy.unpackbits(bits, count=logits.shape[0], bitorder="little").view(numpy.bool_)
+    request = generation.request
+    if request.barred and len(generation.ids) == len(request.said):
+        others = allowed.copy()
+        others[list(request.barred)] = False
+        allowed = others if others.any() else allowed
     return torch.from_numpy(allowed).to(logits.device)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from agent.engine.chat import END_THINK
 from agent.engine.choosing import choose_along
-from agent.engine.generation import Generation
+from agent.engine.generation import Generation, Said
 from agent.engine.grammar import Vocabulary
 from agent.engine.kvcache import GROWTH_TOKENS, SHARE_TOKENS, CacheStore, KVCache
 from agent.engine.network import Network, Row
@@ -59,6 +59,10 @@ class Request:
     """So many ids at the beginning are the system turn, the same in other sessions; read in passes of their own."""
     follow: str | None = None
     """A text to write instead of choosing: its tokens' log-probabilities are what is wanted."""
+    said: Said = ()
+    """How the action begins, as far as it is settled; `on_text` is not told of it."""
+    barred: frozenset[int] = frozenset()
+    """Tokens that the first choice after what is `said` may not be, unless there is no other."""
 
 
 class Engine:
@@ -195,6 +199,7 @@ class Engine:
             limit=min(request.max_tokens, room),
             end_think=self._end_think if request.thinks else None,
             on_text=request.on_text,
+            said=request.said,
         )
         generation.request, generation.started = request, started
         return generation

@@ -9,7 +9,7 @@ same holds for the deadline and for cancellation: the way out needs no model.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from agent.engine.chat import END_THINK
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.engine.kvcache import KVCache
 
 Finish = Literal["stop", "length", "time", "cancelled"]
+Said = Sequence[tuple[int, bool, float]]
+"""Tokens with what `Completion` says of each: the id, whether it was sampled, its log-probability."""
 
 CLOSING_MARGIN = 192
 """Closing plans are made from this many tokens, plus three shortest actions, before the limit: more than any of our
@@ -52,6 +54,7 @@ class Generation:
         limit: int,
         end_think: list[int] | None,
         on_text: Callable[[str], None],
+        said: Said = (),
     ) -> None:
         self.prompt = prompt
         self.ids: list[int] = []
@@ -82,7 +85,7 @@ class Generation:
         elif self._thinking and self._thinking_limit == 0:
             self._end_thinking()
         elif not self._thinking:
-            self._force()
+            self._go_on_from(said)
 
     @property
     def pending(self) -> list[int]:
@@ -169,6 +172,16 @@ class Generation:
             return
         self._append(forced, None)
         self._end_if_finished()
+
+    def _go_on_from(self, said: Said) -> None:
+        for id, sampled, logprob in said:
+            self._matcher.consume([id])
+            self.ids.append(id)
+            self.sampled.append(sampled)
+            self.logprobs.append(logprob)
+            self._text += (content := self._vocabulary.bytes_of(id))
+            self._decoder.decode(content)
+        self._force()
 
     def _fits(self, ahead: Matcher, count: int) -> bool:
         """Whether there is a way to the end within the limit after `count` more tokens, which lead to `ahead`."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.policies.otherwise import otherwise
 from agent.settings import Settings
-from agent.types import JSON, Completion, Prompt, WhetstoneError
+from agent.types import JSON, Action, Completion, Prompt, WhetstoneError
 
 if TYPE_CHECKING:
     from agent.engine.decode import Engine, Request
@@ -168,6 +169,7 @@ class LocalPolicy:
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         from time import perf_counter
 
@@ -176,6 +178,8 @@ class LocalPolicy:
         tokenized = (perf_counter() - started) * 1000
         request = replace(request, deadline=deadline, on_text=on_text, cancelled=cancelled, thinks=self._chat.thinks)
         completion = self._engine.complete(request)
+        if avoid and not self._chat.thinks:
+            completion = otherwise(self._engine.complete, request, completion, avoid, self._loaded.tokenizer)
         return replace(completion, milliseconds={"tokenize": round(tokenized, 3), **completion.milliseconds})
 
     def score(self, prompt: Prompt, schema: Mapping[str, JSON], text: str) -> float | None:

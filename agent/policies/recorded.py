@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.types import JSON, Completion, Event, Policy, Prompt, TokenUsage, WhetstoneError
+from agent.types import JSON, Action, Completion, Event, Policy, Prompt, TokenUsage, WhetstoneError
 
 CHARS_PER_TOKEN = 4
 CUT_SHORT = ("time", "cancelled")
@@ -53,6 +53,7 @@ class RecordedPolicy:
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         if step in self._actions:
             return _completion(self._actions[step])
@@ -66,6 +67,7 @@ class RecordedPolicy:
             deadline=deadline,
             on_text=on_text,
             cancelled=cancelled,
+            avoid=avoid,
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from agent.types import JSON, Completion, Prompt, TokenUsage, WhetstoneError
+from agent.types import JSON, Action, Completion, Prompt, TokenUsage, WhetstoneError
 
 CHARS_PER_TOKEN = 4
 
@@ -51,6 +51,7 @@ class ScriptedPolicy:
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         if step > len(self._texts):
             raise WhetstoneError(f"the script has {len(self._texts)} actions and step {step} was asked for")

@@ -7,14 +7,14 @@ such a policy do not become training data, unless another model retraces them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from time import perf_counter
 
 from agent.policies.server import ModelServer
 from agent.settings import Settings
-from agent.types import JSON, Completion, Prompt, TokenUsage
+from agent.types import JSON, Action, Completion, Prompt, TokenUsage
 
 CONTEXT_TOKENS = 8192
 """Where neither the settings nor the server say."""
@@ -67,6 +67,7 @@ class ServedPolicy:
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         began = perf_counter()
         reply = self._server.chat(

@@ -27,6 +27,7 @@ from agent.runtime import run_goal
 from agent.settings import Settings, load_settings
 from agent.types import (
     JSON,
+    Action,
     Capability,
     Completion,
     Event,
@@ -101,6 +102,7 @@ class TeacherPolicy:
         deadline: float,
         on_text: Callable[[str], None],
         cancelled: Callable[[], bool],
+        avoid: Sequence[Action] = (),
     ) -> Completion:
         action = self._next(prompt)
         if all(action.tool != option["properties"]["tool"]["const"] for option in schema["anyOf"]):
