@@ -51,14 +51,23 @@ class Parts:
             rung = self.capabilities[-1].rung
             return [
                 f"run_python is not available because only a reduced sandbox ({rung}) works here and nobody watches:"
-                f" accept that with -c sandbox.rung={rung}"
+                f" {self._better()}accept that with -c sandbox.rung={rung}"
             ]
         if self.sandbox is None and self.capabilities:
             why = "; ".join(f"{c.rung}: {c.reason.rstrip('.')}" for c in self.capabilities)
             return [f"run_python is not available because no sandbox works here ({why}); `doctor` says how to mend it"]
         if self.sandbox is not None and self.sandbox.capability.reduced:
-            return [f"the sandbox is reduced ({self.sandbox.capability.rung}): `doctor` lists what it does not hold"]
+            rung = self.sandbox.capability.rung
+            return [
+                f"the sandbox is reduced ({rung}), so scripts are run only when they are allowed: {self._better()}see"
+                " with `doctor` what it does not hold"
+            ]
         return []
+
+    def _better(self) -> str:
+        """What would make a full sandbox work, with the words that lead on from it."""
+        fixes = [capability.fix for capability in self.capabilities if not capability.available and capability.fix]
+        return f"{fixes[0]} for a full one, or " if fixes else ""
 
 
 @dataclass(frozen=True)
