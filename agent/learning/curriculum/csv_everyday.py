@@ -19,6 +19,36 @@ HEADER = _SAID["header"]
 SET = _SAID["set"]
 ADD_ROW = _SAID["add_row"]
 NEW_COLUMN = _SAID["new_column"]
+ITEMS = (
+    "name",
+    "good",
+    "part",
+    "model",
+    "snack",
+    "ticket_type",
+    "plant",
+    "tool",
+    "sku",
+    "menu_item",
+    "fabric",
+    "course",
+)
+QUANTITIES = (
+    "qty",
+    "number",
+    "amount_sold",
+    "boxes",
+    "copies",
+    "hours",
+    "kg",
+    "seats",
+    "items",
+    "orders",
+    "bottles",
+    "n",
+)
+PRICES = ("unit_cost", "each", "fee", "tariff", "price_eur", "per_piece", "wage", "list_price", "price_each", "charge")
+"""More names of such columns, in training only."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +172,10 @@ def csv_new_column(draw: Draw) -> Job:
     """A column computed from two others, in a new file."""
     data = _sales(draw, most=6)
     new = draw.any(("total", "revenue", "amount", "sum", "value"))
+    if draw.split == "train" and draw.chance(0.5):
+        new = draw.any(
+            (f"{data.item}_total", "line_total", "turnover", "income", "worth", "net", draw.pick(names.WORDS))
+        )
     target = draw.new_path([data.path], "csv", draw.any(("totals", "result", "output", "extended", "")))
     made = ["import os", f"os.makedirs({target.rpartition('/')[0]!r}, exist_ok=True)"] if "/" in target else []
     code = script(
@@ -211,6 +245,8 @@ def _sales(draw: Draw, most: int = 10) -> Sales:
         draw.any(("price", "unit_price", "cost", "rate")),
     )
     drinks = ("espresso", "flat white", "croissant", "green tea", "cappuccino", "lemonade", "bagel", "hot chocolate")
+    if draw.split == "train" and draw.chance(0.5):
+        item, quantity, price = draw.any(ITEMS), draw.any(QUANTITIES), draw.any(PRICES)
     items = draw.some(draw.any((names.PRODUCTS, drinks, names.WORDS)), draw.whole(2, 4))
     prices = {name: f"{draw.amount(1, 60):.2f}" for name in items}
     day = draw.any((True, False))
@@ -234,5 +270,5 @@ FAMILIES = (
     Family("csv_product", "quantity times price", csv_product, answers=True, weight=1.2),
     Family("csv_header", "the names of the columns", csv_header, answers=True, weight=0.9),
     Family("csv_edit", "another cell, one more row", csv_edit, weight=1.3),
-    Family("csv_new_column", "a computed column", csv_new_column, weight=1.5),
+    Family("csv_new_column", "a computed column", csv_new_column, weight=2.0),
 )

@@ -30,12 +30,19 @@ class Draw:
         self.split: Split = split
         self.part = part
 
-    def pick(self, pool: Sequence[T]) -> T:
-        """One of a pool that is divided between the splits; in training often a name that no pool has."""
+    def pick(self, pool: Sequence[T], more: Sequence[T] = ()) -> T:
+        """One of a pool that is divided between the splits; in training often a name that no pool has.
+
+        `more` are for training only, beside what the pool has for it.
+        """
+        if more and self.split == "train":
+            return self.rng.choice((*self.share(pool), *more))
         return self._wider(pool) or self.rng.choice(self.share(pool))
 
-    def some(self, pool: Sequence[T], count: int) -> list[T]:
-        """Different ones of a pool that is divided between the splits."""
+    def some(self, pool: Sequence[T], count: int, more: Sequence[T] = ()) -> list[T]:
+        """Different ones of a pool that is divided between the splits, in training of `more` too."""
+        if more and self.split == "train":
+            return self.rng.sample((*self.share(pool), *more), count)
         share = self.share(pool)
         some = self.rng.sample(share, min(count, len(share)))
         seen = dict.fromkeys(self._wider(pool) or item for item in some)
@@ -51,8 +58,9 @@ class Draw:
         heldout = self.split == "heldout"
         return [item for at, item in enumerate(pool) if (at % HELDOUT_EVERY == HELDOUT_EVERY - 1) == heldout]
 
-    def any(self, options: Sequence[T]) -> T:
-        return self.rng.choice(options)
+    def any(self, options: Sequence[T], more: Sequence[T] = ()) -> T:
+        """One of a pool that is not divided; in training of `more` too."""
+        return self.rng.choice((*options, *more) if more and self.split == "train" else options)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability

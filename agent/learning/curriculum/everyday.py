@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Families of everyday requests: small scripts, folders, lines marked as things to do."""
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from agent.learning.curriculum.wording import wordings
 
 _SAID = wordings("everyday")
 SCRIPT = _SAID["script"]
+RUN = _SAID["run"]
 FOLDER = _SAID["folder"]
 INTO = _SAID["into"]
 MARKS = _SAID["marks"]
 
 
 def small_script(draw: Draw) -> Job:
-    """A script that prints a given text, written and run."""
+    """A script that prints a given text, written and run; in training also one that is there."""
+    if draw.split == "train" and draw.chance(0.5):
+        return _script_there(draw)
     text = draw.any(
         (
             "Hello, world!",
@@ -46,6 +50,64 @@ def small_script(draw: Draw) -> Job:
         f"assert out.getvalue().strip() == {text!r}",
     )
     return Job(draw.say(SCRIPT, file=path, text=quoted), draw.clutter([path]), {"python": judge}, play)
+
+
+def _script_there(draw: Draw) -> Job:
+    """A script that is there to be run, which prints something, or ends in an error."""
+    path = draw.path("py", draw.any(("main", "check", "job", "report", "run", draw.pick(names.WORDS))))
+    files, source, printed, error = _ready_script(draw, path)
+
+    def play(_: str) -> Play:
+        seen = yield Act(f"I run {path}.", "run_python", {"code": f"exec(open({path!r}).read())"})
+        if error:
+            line = next(line for line in reversed(seen.text.splitlines()) if "Error" in line)
+            return Said(f"{path} ends in an error.", f"{path} does not run: {line}")
+        return Said(f"{path} ran, this is what it printed.", printed)
+
+    files = {**files, path: "\n".join(source) + "\n"}
+    return Job(draw.say(RUN, file=path), files | draw.clutter(list(files)), says(error or printed), play)
+
+
+def _ready_script(draw: Draw, path: str) -> tuple[dict[str, str], list[str], str, str]:
+    """Files that a script reads, its lines, what it prints, and the error it ends in."""
+    word, other, n, k = draw.pick(names.WORDS), draw.pick(names.WORDS), draw.whole(3, 60), draw.whole(2, 9)
+    numbers = [draw.whole(1, 90) for _ in range(draw.whole(3, 6))]
+    kind = draw.whole(0, 7)
+    if kind == 0:
+        return {}, [f"print({word!r})", f"print({n * k})"], f"{word}\n{n * k}", ""
+    if kind == 1:
+        lines = [f"{word} = {numbers}", f"print('total:', sum({word}))"]
+        return {}, lines, f"total: {sum(numbers)}", ""
+    if kind == 2:
+        lines = [
+            f"def {word}(n):",
+            f"    return n * {k}",
+            "",
+            "",
+            "if __name__ == '__main__':",
+            f"    print({word}({n}))",
+        ]
+        return {}, lines, str(n * k), ""
+    if kind == 3:
+        lines = [
+            "count = 0",
+            f"for n in range({n}):",
+            f"    if n % {k} == 0:",
+            "        count += 1",
+            "print(count, 'found')",
+        ]
+        return {}, lines, f"{len(range(0, n, k))} found", ""
+    if kind == 4:
+        data = draw.new_path([path], "txt", word)
+        text = "".join(f"{remark(draw)}\n" for _ in range(k))
+        return {data: text}, ["from pathlib import Path", "", f"lines = Path({data!r}).read_text().splitlines()", f"print(len(lines), 'lines in {data}')"], f"{k} lines in {data}", ""  # fmt: skip
+    if kind == 5:
+        name, answer = draw.person(), draw.value()
+        lines = [f"name = {name!r}", f"result = {answer!r}", "print(f'Dear {name}: {result}')"]
+        return {}, lines, f"Dear {name}: {answer}", ""
+    if kind == 6:
+        return {}, [f"print('{word} starts')", f"print({other} + 1)"], "", f"name '{other}' is not defined"
+    return {}, [f"values = {numbers}", f"values.append({n})", "print(max(values) - min(values))"], str(max(*numbers, n) - min(*numbers, n)), ""  # fmt: skip
 
 
 def folders(draw: Draw) -> Job:
@@ -102,7 +164,7 @@ def marked_lines(draw: Draw) -> Job:
 
 
 FAMILIES = (
-    Family("small_script", "a script that prints a text", small_script, weight=0.6),
+    Family("small_script", "a script that prints a text", small_script, weight=1.3),
     Family("folders", "a new folder, a file in it", folders, weight=1.1),
     Family("marked_lines", "lines with TODO and the like", marked_lines, chains=False, weight=0.7),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from agent.learning.curriculum import names
 from agent.learning.curriculum.checks import says, unable
+from agent.learning.curriculum.contents import contents
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
@@ -24,9 +25,9 @@ WHOSE = (
 
 def recall_fact(draw: Draw) -> Job:
     """Something remembered in an earlier session, among other things of the same sort."""
-    key = draw.pick(KEYS)
+    key = _key(draw)
     owners = list(dict.fromkeys(_owner(draw) for _ in range(draw.whole(2, 5))))
-    facts = [(key if draw.chance(0.5) else draw.pick(KEYS), owner, _value(draw)) for owner in owners]
+    facts = [(key if draw.chance(0.5) else _key(draw), owner, _value(draw)) for owner in owners]
     owner, value = owners[0], facts[0][2]
     facts[0] = (key, owner, value)
     notes = [_note(draw, *fact) for fact in facts]
@@ -47,10 +48,9 @@ def recall_fact(draw: Draw) -> Job:
 
 def not_remembered(draw: Draw) -> Job:
     """A question that memory has no answer to: it has one for somebody else."""
-    key, owner = draw.pick(KEYS), _owner(draw)
+    key, owner = _key(draw), _owner(draw)
     notes = [
-        _note(draw, key if at == 0 else draw.pick(KEYS), _other(draw, owner), _value(draw))
-        for at in range(draw.whole(1, 4))
+        _note(draw, key if at == 0 else _key(draw), _other(draw, owner), _value(draw)) for at in range(draw.whole(1, 4))
     ]
     files = draw.clutter([])
 
@@ -69,14 +69,14 @@ def not_remembered(draw: Draw) -> Job:
 
 def remember_note(draw: Draw) -> Job:
     """A fact to be kept for later."""
-    key, owner, value = draw.pick(KEYS), _owner(draw), _value(draw)
+    key, owner, value = _key(draw), _owner(draw), _value(draw)
     fact = f"the {key} of {owner} is {value}"
 
     def play(_: str) -> Play:
         yield Act(f"I note the {key} of {owner}.", "remember", {"text": fact[0].upper() + fact[1:] + "."})
         return Said("It is noted.", f"Noted: {fact}.")
 
-    notes = tuple(_note(draw, draw.pick(KEYS), _other(draw, owner), _value(draw)) for _ in range(draw.whole(1, 3)))
+    notes = tuple(_note(draw, _key(draw), _other(draw, owner), _value(draw)) for _ in range(draw.whole(1, 3)))
     return Job(draw.say(REMEMBER, fact=fact), draw.clutter([]), says(value), play, notes)
 
 
@@ -86,9 +86,13 @@ def _note(draw: Draw, key: str, owner: str, value: str) -> str:
     )
 
 
+def _key(draw: Draw) -> str:
+    return draw.pick(KEYS, contents("facts", "keys"))
+
+
 def _owner(draw: Draw) -> str:
     animal = draw.pick(names.ANIMALS)
-    return draw.pick(WHOSE).format(
+    return draw.pick(WHOSE, contents("facts", "whose")).format(
         city=draw.pick(names.CITIES), person=draw.person(), animal=animal, Animal=animal.capitalize(),
         word=draw.pick(names.WORDS), name=draw.pick(names.LAST), colour=draw.pick(names.COLOURS),
     )  # fmt: skip

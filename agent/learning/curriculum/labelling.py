@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import read, write
 from agent.learning.curriculum.checks import file_lines, says
+from agent.learning.curriculum.contents import groups
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
@@ -196,29 +197,35 @@ def _labelled(
     if kind == "sentiment":
         right = draw.any(("positive", "negative"))
         pool = GOOD if right == "positive" else BAD
-        return (
-            kind,
-            "review",
-            ["positive", "negative"],
-            right,
-            [t.format(p=draw.pick(names.PRODUCTS)) for t in draw.some(pool, count)],
-        )
-    pools = INTENTS if kind == "intent" else TOPICS
+        if draw.split == "heldout":
+            filled = [t.format(p=draw.pick(names.PRODUCTS)) for t in draw.some(pool, count)]
+        else:
+            filled = [_filled(draw, t) for t in draw.some(pool, count, groups("labelling", "sentiment")[right])]
+        return kind, "review", ["positive", "negative"], right, filled
+    pools = _pools(draw, INTENTS if kind == "intent" else TOPICS, kind)
     chosen = list(labels) or draw.rng.sample(list(pools), draw.whole(2, most))
     right = draw.any(chosen)
-    own = pools[right][-2:] if draw.split == "heldout" else pools[right][:-2]
-    texts = draw.rng.sample(own, min(count, len(own)))
-    filled = [
-        t.format(
-            p=draw.pick(names.PRODUCTS),
-            n=draw.whole(2, 9999),
-            day=draw.any(names.WEEKDAYS),
-            c=draw.pick(names.COLOURS),
-            city=draw.pick(names.CITIES),
-        )
-        for t in texts
-    ]
+    texts = draw.rng.sample(pools[right], min(count, len(pools[right])))
+    filled = [_filled(draw, t) for t in texts]
     return kind, "request" if kind == "intent" else "text", chosen, right, filled
+
+
+def _filled(draw: Draw, text: str) -> str:
+    return text.format(
+        p=draw.pick(names.PRODUCTS),
+        n=draw.whole(2, 9999),
+        day=draw.any(names.WEEKDAYS),
+        c=draw.pick(names.COLOURS),
+        city=draw.pick(names.CITIES),
+    )
+
+
+def _pools(draw: Draw, pools: Mapping[str, Sequence[str]], kind: str) -> dict[str, Sequence[str]]:
+    """The split's texts by label: the last two of each are held out, and training has more, of more labels."""
+    if draw.split == "heldout":
+        return {label: texts[-2:] for label, texts in pools.items()}
+    more = groups("labelling", kind)
+    return {label: (*pools.get(label, ())[:-2], *more.get(label, ())) for label in dict.fromkeys((*pools, *more))}
 
 
 def _either(draw: Draw, labels: Sequence[str]) -> str:
@@ -228,6 +235,6 @@ def _either(draw: Draw, labels: Sequence[str]) -> str:
 
 
 FAMILIES = (
-    Family("label_text", "the sentiment, intent or topic of a text", label_text, answers=True, weight=1.4),
-    Family("label_lines", "a label for every line", label_lines, weight=1.4),
+    Family("label_text", "the sentiment, intent or topic of a text", label_text, answers=True, weight=2.0),
+    Family("label_lines", "a label for every line", label_lines, weight=2.2),
 )

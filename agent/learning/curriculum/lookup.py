@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import read, reading
 from agent.learning.curriculum.checks import says
+from agent.learning.curriculum.contents import contents
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
@@ -39,10 +40,10 @@ REMARKS = (
 
 def text_value(draw: Draw) -> Job:
     """A fact in a text of a few lines, among other facts and remarks."""
-    keys = draw.some(THINGS, draw.whole(2, 6))
+    keys = things(draw, draw.whole(2, 6))
     values = {key: _value_of(draw, key) for key in keys}
-    form = draw.any(SENTENCES) if draw.chance(0.6) else ""
-    lines = [_sentence(form or draw.any(SENTENCES), key, value) for key, value in values.items()]
+    form = sentence(draw) if draw.chance(0.6) else ""
+    lines = [stated(form or sentence(draw), key, value) for key, value in values.items()]
     for _ in range(draw.whole(0, 4)):
         lines.insert(draw.whole(0, len(lines)), remark(draw))
     if draw.chance(0.4):
@@ -183,7 +184,7 @@ def log_lines(draw: Draw, level: str, *, hits: int = 0) -> tuple[list[str], str]
 
 def remark(draw: Draw) -> str:
     """A sentence that answers no question."""
-    return draw.any(REMARKS).format(
+    return draw.any(REMARKS, contents("lookup", "remarks")).format(
         person=draw.pick(names.FIRST),
         animal=draw.pick(names.ANIMALS),
         colour=draw.pick(names.COLOURS),
@@ -208,7 +209,23 @@ def written(tree: Mapping[str, Mapping[str, str]], form: str) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _sentence(form: str, key: str, value: str) -> str:
+def things(draw: Draw, count: int) -> list[str]:
+    """Different details that notes may state."""
+    return draw.some(THINGS, count, contents("lookup", "things"))
+
+
+def thing(draw: Draw) -> str:
+    """A detail that notes may state."""
+    return draw.pick(THINGS, contents("lookup", "things"))
+
+
+def sentence(draw: Draw) -> str:
+    """A way in which notes state a detail, for `stated`."""
+    return draw.any(SENTENCES, contents("lookup", "sentences"))
+
+
+def stated(form: str, key: str, value: str) -> str:
+    """The sentence of a detail and its value."""
     return form.format(key=key, Key=key[:1].upper() + key[1:], value=value)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import reading
 from agent.learning.curriculum.checks import says
+from agent.learning.curriculum.contents import rows
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Family, Job
@@ -58,15 +59,15 @@ FACTS: tuple[tuple[str, str, str], ...] = (
 def text_question(draw: Draw) -> Job:
     """A question in ordinary words about a text of a few sentences."""
     words: dict[str, object] = {}
-    facts = draw.some(FACTS, draw.whole(2, 6))
+    facts = draw.some(FACTS, draw.whole(2, 6), rows("questions", "facts"))
     lines: list[str] = []
     asked = draw.whole(0, len(facts) - 1)
-    question = answer = ""
+    question = answer = source = ""
     for at, (sentence, ask, reply) in enumerate(facts):
         words = _words(draw)
         lines.append(sentence.format(**words))
         if at == asked:
-            question, answer = ask.format(**words), reply.format(**words)
+            question, answer, source = ask.format(**words), reply.format(**words), lines[-1]
     for _ in range(draw.whole(0, 3)):
         lines.insert(draw.whole(0, len(lines)), remark(draw))
     bullet = draw.any(("", "", "- "))
@@ -78,7 +79,6 @@ def text_question(draw: Draw) -> Job:
     goal = draw.say(PLAIN if vague else PROSE, question=question, file=path)
     goal = goal[0].upper() + goal[1:] if goal.startswith(question) else goal
     text = joint.join([*title, *(bullet + line for line in lines)]) + "\n"
-    source = next(line for line in lines if _tail(answer) in line)
     files = {path: text} | ({} if vague else draw.clutter([path]))
     thought = f"{path} says: {source}"
     return Job(goal, files, says(_tail(answer)), lambda _: reading(path, answer, thought, vague=vague))
@@ -98,4 +98,4 @@ def _tail(answer: str) -> str:
     return answer.removeprefix("the ")
 
 
-FAMILIES = (Family("text_question", "a question about prose", text_question, answers=True, weight=1.6),)
+FAMILIES = (Family("text_question", "a question about prose", text_question, answers=True, weight=2.0),)

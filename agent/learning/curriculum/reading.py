@@ -10,6 +10,7 @@ from itertools import combinations
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, read, script, write
 from agent.learning.curriculum.checks import every, says
+from agent.learning.curriculum.contents import groups, rows
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lookup import remark
 from agent.learning.curriculum.task import Family, Job, Play, Said
@@ -39,6 +40,26 @@ PATTERNS = {
     "phone numbers": r"555-\d{4}",
     "order numbers": r"[A-Z]{2}-\d{4}",
 }
+
+
+Details = dict[str, tuple[str, tuple[str, ...]]]
+"""What a letter may tell: by its name a value, and the sentences that state it."""
+COUNTRIES = (
+    "Austria",
+    "Brazil",
+    "Canada",
+    "Denmark",
+    "Estonia",
+    "France",
+    "Ghana",
+    "Ireland",
+    "Japan",
+    "Kenya",
+    "Norway",
+    "Peru",
+    "Spain",
+    "Vietnam",
+)
 
 
 def extract_all(draw: Draw) -> Job:
@@ -114,7 +135,7 @@ def extract_fields(draw: Draw) -> Job:
     person, city, day = draw.person(), draw.pick(names.CITIES), draw.date()
     amount, number, product = f"{draw.amount(5, 900):.2f}", draw.code(), draw.pick(names.PRODUCTS)
     email = draw.email(person)
-    details = {
+    details: Details = {
         "name": (person, ("My name is {}.", "This is {}.", "Best regards, {}")),
         "city": (city, ("I live in {}.", "Please ship to {}.", "I am writing from {}.")),
         "date": (day, ("I ordered on {}.", "It happened on {}.", "The order is from {}.")),
@@ -123,6 +144,8 @@ def extract_fields(draw: Draw) -> Job:
         "product": (product, ("I bought a {}.", "The {} is what I mean.", "It is about the {}.")),
         "email": (email, ("You can reach me at {}.", "Answer to {}, please.", "My address is {}")),
     }
+    if draw.split == "train":
+        details = _more_details(draw, details)
     keys = draw.some(list(details), draw.whole(3, 6))
     lines = [draw.any(details[key][1]).format(details[key][0]) for key in keys]
     wanted = draw.rng.sample(keys, min(len(keys), draw.whole(2, 4)))
@@ -145,9 +168,24 @@ def extract_fields(draw: Draw) -> Job:
     )
 
 
+def _more_details(draw: Draw, details: Details) -> Details:
+    """More sorts of details, and more ways of stating each."""
+    street = f"{draw.whole(1, 199)} {draw.pick(names.LAST)} {draw.any(('Street', 'Road', 'Lane', 'Avenue'))}"
+    more = {
+        "phone": draw.phone(), "country": draw.any(COUNTRIES), "company": f"{draw.pick(names.LAST)} {draw.any(('Ltd', 'Inc', 'GmbH', '& Sons'))}",
+        "quantity": str(draw.whole(2, 90)), "size": draw.any(("XS", "S", "M", "L", "XL", str(draw.whole(34, 48)))), "colour": draw.pick(names.COLOURS),
+        "time": f"{draw.whole(7, 20)}:{draw.any(('00', '15', '30', '45'))}", "street": street, "invoice": draw.code(), "account": draw.code(),
+        "department": draw.pick(names.DEPARTMENTS),
+    }  # fmt: skip
+    values = {key: value for key, (value, _) in details.items()} | more
+    forms = {key: said for key, (_, said) in details.items()}
+    stated = groups("reading", "details")
+    return {key: (value, (*forms.get(key, ()), *stated[key])) for key, value in values.items()}
+
+
 def about(draw: Draw) -> Job:
     """What a text of a few lines is about: its title and the things it speaks of."""
-    facts = draw.some(SUBJECTS, draw.whole(2, 5))
+    facts = draw.some(SUBJECTS, draw.whole(2, 5), rows("reading", "subjects"))
     words = {
         "day": draw.any(names.WEEKDAYS), "month": draw.pick(names.MONTHS).capitalize(), "hour": draw.whole(7, 18), "n": draw.whole(3, 60),
         "person": draw.pick(names.FIRST), "product": draw.pick(names.PRODUCTS), "city": draw.pick(names.CITIES),
@@ -184,6 +222,6 @@ def about(draw: Draw) -> Job:
 
 FAMILIES = (
     Family("extract_all", "all e-mails, dates, amounts of a text", extract_all, weight=1.3),
-    Family("extract_fields", "named details of a letter as JSON", extract_fields, weight=1.8),
+    Family("extract_fields", "named details of a letter as JSON", extract_fields, weight=2.4),
     Family("about", "what a text is about", about, chains=False, weight=1.5),
 )

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, script
 from agent.learning.curriculum.checks import says
+from agent.learning.curriculum.contents import rows
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.task import Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
@@ -53,9 +54,14 @@ FACTORS: tuple[tuple[str, str, str, Callable[[float], float]], ...] = (
     ("litres", "millilitres", "{} * 1000", lambda x: x * 1000),
 )
 
+OPENINGS = ("Hi! ", "Please work this out. ", "Quick one: ", "A sum for you: ", "I wonder: ", "Help me reckon. ")
+"""Now and then before a sum in words."""
+
 
 def arithmetic(draw: Draw) -> Job:
     """Sums, percentages, prices and shares."""
+    if draw.split == "train" and draw.chance(0.35):
+        return _word_sum(draw)
     whole = draw.chance(0.6)
     n = draw.whole(12, 9800) if whole else draw.amount(3, 950)
     p, a = draw.whole(2, 95), draw.whole(3, 48)
@@ -79,6 +85,19 @@ def arithmetic(draw: Draw) -> Job:
             return _computed(draw.say(TOTAL, list=spoken), inner, sum(numbers))
         return _computed(draw.say(MEAN, list=spoken), f"{inner} / {len(numbers)}", sum(numbers) / len(numbers))
     return _sum(draw)
+
+
+def _word_sum(draw: Draw) -> Job:
+    """A sum in words, of the sort that life asks for."""
+    text, formula, *ranges = draw.any(rows("reckoning", "word_sums"))
+    numbers = {name: draw.whole(*map(int, bounds.split("-"))) for name, bounds in zip("abcdefg", ranges, strict=False)}
+    expression = formula.format(**numbers)
+    return _computed(draw.any(("", "", "", *OPENINGS)) + text.format(**numbers), expression, _value(expression))
+
+
+def _value(expression: str) -> float:
+    """What an expression of ours comes to."""
+    return eval(expression, {"__builtins__": {}})  # an expression of `contents/`, never of a user
 
 
 def _sum(draw: Draw) -> Job:
@@ -128,9 +147,14 @@ def dates(draw: Draw) -> Job:
 
 def units(draw: Draw) -> Job:
     """A quantity in another unit."""
-    a, b, formula, convert = draw.any(FACTORS)
+    if draw.split == "train" and draw.chance(0.6):
+        a, b, formula = draw.any(rows("reckoning", "units"))
+        convert = None
+    else:
+        a, b, formula, convert = draw.any(FACTORS)
     n = draw.whole(2, 900) if draw.chance(0.7) else draw.amount(1, 200)
-    return _computed(draw.say(UNITS, n=n, a=a, b=b), formula.format(n), convert(n))
+    value = convert(n) if convert else _value(formula.format(n))
+    return _computed(draw.say(UNITS, n=n, a=a, b=b), formula.format(n), value)
 
 
 def text_work(draw: Draw) -> Job:
@@ -183,8 +207,8 @@ def _run(goal: str, code: str, why: str, value: object, check: Mapping[str, JSON
 
 
 FAMILIES = (
-    Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=1.4),
+    Family("arithmetic", "sums, percentages, prices, shares", arithmetic, answers=True, weight=2.0),
     Family("dates", "days between dates, later dates, weekdays", dates, answers=True, weight=1.2),
-    Family("units", "a quantity in another unit", units, answers=True, weight=1.1),
+    Family("units", "a quantity in another unit", units, answers=True, weight=1.3),
     Family("text_work", "a word reversed, in capitals, measured", text_work, answers=True, weight=1.6),
 )

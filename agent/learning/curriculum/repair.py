@@ -6,9 +6,10 @@ from __future__ import annotations
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, printed, read, script
 from agent.learning.curriculum.checks import every, says
+from agent.learning.curriculum.contents import contents, rows
 from agent.learning.curriculum.csv_figures import MEAN, SUM
 from agent.learning.curriculum.draw import Draw
-from agent.learning.curriculum.lookup import FACT, THINGS, remark
+from agent.learning.curriculum.lookup import FACT, remark, thing
 from agent.learning.curriculum.slips import misspelt
 from agent.learning.curriculum.tables import csv_text, numbers_of, table
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
@@ -65,7 +66,7 @@ OTHERS = (
 
 def fix_script(draw: Draw) -> Job:
     """A function with a bug and a test that fails."""
-    name, parameters, wrong, right, test = draw.pick(BUGS)
+    name, parameters, wrong, right, test = draw.pick(BUGS, rows("repair", "bugs"))
     function = draw.any((name, f"{name}_{draw.pick(names.WORDS)}"))
     body = [f"def {function}({parameters}):", wrong]
     tests = [f"assert {test.format(f=function)}"]
@@ -158,7 +159,7 @@ def bad_cells(draw: Draw) -> Job:
 
 def wrong_name(draw: Draw) -> Job:
     """A file whose name the goal gets slightly wrong: the error says which one is meant."""
-    key, value = draw.pick(THINGS), draw.code()
+    key, value = thing(draw), draw.code()
     path = draw.text_path()
     lines = [remark(draw) for _ in range(draw.whole(1, 4))]
     lines.insert(draw.whole(0, len(lines)), draw.any(("The {} is {}.", "{}: {}", "- {}: {}")).format(key, value))
@@ -180,7 +181,8 @@ def wrong_column(draw: Draw) -> Job:
     data = table(draw)
     column = draw.any(numbers_of(data))
     real = draw.any(
-        (f"{column}_eur", f"unit_{column}", f"total_{column}", f"{column} (2024)", column.upper(), f"{column}_1")
+        (f"{column}_eur", f"unit_{column}", f"total_{column}", f"{column} (2024)", column.upper(), f"{column}_1"),
+        [form.format(column) for form in contents("repair", "columns")],
     )
     columns = tuple(real if name == column else name for name in data.columns)
     mean = draw.chance(0.4)
@@ -208,8 +210,8 @@ def wrong_column(draw: Draw) -> Job:
 
 
 FAMILIES = (
-    Family("fix_script", "a script that fails its test", fix_script, weight=1.2),
+    Family("fix_script", "a script that fails its test", fix_script, weight=2.2),
     Family("bad_cells", "numbers among cells that are none", bad_cells, weight=0.9),
     Family("wrong_name", "a file name that is not quite right", wrong_name),
-    Family("wrong_column", "a column name that is not quite right", wrong_column, weight=1.2),
+    Family("wrong_column", "a column name that is not quite right", wrong_column, weight=1.5),
 )

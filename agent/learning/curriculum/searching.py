@@ -6,7 +6,8 @@ from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import compute, read, script
 from agent.learning.curriculum.checks import says, unable
 from agent.learning.curriculum.draw import Draw
-from agent.learning.curriculum.lookup import SENTENCES, THINGS, remark
+from agent.learning.curriculum.lookup import remark, sentence, stated, things
+from agent.learning.curriculum.slips import misspelt
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
 from agent.learning.curriculum.wording import wordings
 
@@ -60,15 +61,13 @@ def which_file(draw: Draw) -> Job:
 def find_value(draw: Draw) -> Job:
     """A fact in one of several files; the goal does not say which."""
     files = _texts(draw, draw.whole(2, 5))
-    keys = draw.some(THINGS, draw.whole(1, 4))
+    keys = things(draw, draw.whole(1, 4))
     asked = keys[0]
     values = {key: draw.code() if draw.chance(0.7) else draw.value() for key in keys}
     for key, value in values.items():
         path = draw.any(list(files))
         lines = files[path].splitlines()
-        lines.insert(
-            draw.whole(0, len(lines)), draw.any(SENTENCES).format(key=key, Key=key[:1].upper() + key[1:], value=value)
-        )
+        lines.insert(draw.whole(0, len(lines)), stated(sentence(draw), key, value))
         files[path] = "\n".join(lines) + "\n"
     value = values[asked]
 
@@ -85,7 +84,7 @@ def list_names(draw: Draw) -> Job:
     for _ in range(draw.whole(2, 6)):
         path = draw.new_path(list(files), draw.any(("txt", "md", "csv", "json", "log", "py", "ini")))
         files[path] = draw.filler(path)
-    kind = draw.whole(0, 5)
+    kind = draw.whole(0, 5) if draw.split == "heldout" else draw.any((0, 0, 3, 4, 5, 5))
     if kind <= 2:
         return _listing(draw, files)
     if kind == 3:
@@ -102,7 +101,10 @@ def list_names(draw: Draw) -> Job:
     there = draw.chance(0.5)
     if not there:
         del files[path]
-        files |= {name: draw.filler(name) for name in [draw.new_path([*files, path], "txt")]}
+        other = draw.new_path([*files, path], "txt")
+        if draw.split == "train" and draw.chance(0.5):
+            other = misspelt(draw, path)  # one that is nearly called so is not it
+        files |= {other: draw.filler(other)}
 
     def look(_: str) -> Play:
         yield Act(f"I list the files and look for {path}.", "list_files", {})

@@ -8,10 +8,11 @@ from dataclasses import replace
 from agent.learning.curriculum import names
 from agent.learning.curriculum.acting import read
 from agent.learning.curriculum.checks import every, says, unable
+from agent.learning.curriculum.contents import contents
 from agent.learning.curriculum.csv_figures import MEAN, SUM
 from agent.learning.curriculum.draw import Draw
 from agent.learning.curriculum.lines import COUNT
-from agent.learning.curriculum.lookup import FACT, THINGS, remark, text_value
+from agent.learning.curriculum.lookup import FACT, remark, text_value, thing, things
 from agent.learning.curriculum.reading import ABOUT
 from agent.learning.curriculum.tables import numbers_of, table
 from agent.learning.curriculum.task import Act, Family, Job, Play, Said
@@ -113,7 +114,7 @@ def injected(draw: Draw) -> Job:
         draw.pick(("PWNED", "banana", "HACKED", "yes", "owned", "done", "secret", "cheese")),
         draw.new_path(list(job.files), "txt", draw.pick(("hacked", "pwned", "proof", "gift"))),
     )
-    order = draw.any(ORDERS).format(word=word, file=planted)
+    order = draw.any(ORDERS, contents("stopping", "orders")).format(word=word, file=planted)
     lines = job.files[path].splitlines()
     lines.insert(draw.whole(0, len(lines)), order)
     asked = job.play
@@ -140,7 +141,7 @@ def missing_file(draw: Draw) -> Job:
         others |= {(path := draw.new_path(list(others), draw.any(("txt", "csv", "json", "md")))): draw.filler(path)}
     wording, path, values = draw.any(
         (
-            (FACT, draw.new_path(list(others), "txt"), {"key": draw.pick(THINGS)}),
+            (FACT, draw.new_path(list(others), "txt"), {"key": thing(draw)}),
             (SUM, draw.new_path(list(others), "csv"), {"column": draw.pick(names.WORDS)}),
             (MEAN, draw.new_path(list(others), "csv"), {"column": draw.pick(names.WORDS)}),
             (COUNT, draw.new_path(list(others), "txt"), {"unit": draw.any(("lines", "words"))}),
@@ -179,7 +180,7 @@ def missing_value(draw: Draw) -> Job:
         files = {data.path: data.text} | draw.clutter([data.path])
         goal = draw.say(draw.any((SUM, MEAN)), column=column, file=data.path)
         return Job(goal, files, unable(never=[str(round(sum(data.numbers(numbers_of(data)[0])), 2))]), columns)
-    keys = draw.some(THINGS, draw.whole(2, 5))
+    keys = things(draw, draw.whole(2, 5))
     asked, path = keys.pop(), draw.text_path()
     values = [draw.code() for _ in keys]
     form = draw.any(("The {} is {}.", "{}: {}", "- {}: {}"))
@@ -199,7 +200,7 @@ def missing_value(draw: Draw) -> Job:
 def empty_file(draw: Draw) -> Job:
     """A question about an empty file."""
     path = draw.text_path()
-    wording, values = draw.any(((FACT, {"key": draw.pick(THINGS)}), (ABOUT, {})))
+    wording, values = draw.any(((FACT, {"key": thing(draw)}), (ABOUT, {})))
 
     def play(_: str) -> Play:
         yield from read(path)

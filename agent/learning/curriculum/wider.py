@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from agent.learning.curriculum import names
+from agent.learning.curriculum.contents import contents
 
 SHARE = 0.45
 """How often a training goal takes a wider name where a pool has any."""
@@ -186,6 +187,10 @@ def _stem(rng: random.Random) -> str:
     return _made(rng)
 
 
+def _untitled(rng: random.Random) -> str:
+    return rng.choice(contents("reading", "untitled"))
+
+
 @cache
 def _wider() -> Mapping[Sequence[str], tuple[tuple[str, ...], Callable[[random.Random], str]]]:
     """By pool: more ordinary words, none of them in any pool, and what makes up others."""
@@ -203,6 +208,7 @@ def _wider() -> Mapping[Sequence[str], tuple[tuple[str, ...], Callable[[random.R
         names.FIRST: (FIRST, _name),
         names.LAST: (LAST, _name),
         names.CITIES: (CITIES, _name),
+        names.UNTITLED: (contents("reading", "untitled"), _untitled),
     }
     return {pool: (tuple(w for w in words if w.lower() not in taken), made) for pool, (words, made) in more.items()}
 

@@ -34,10 +34,10 @@ class Wording:
 
 
 def wordings(module: str) -> dict[str, Wording]:
-    """The kinds of goals of a module of families, by name; a kind that is never trained on has no templates for it."""
+    """The kinds of goals of a module of families, by name; a kind that is only trained on, or never, lacks the others."""
     text = resources.files("agent.learning.curriculum").joinpath(f"wordings/{module}.toml").read_text(encoding="utf-8")
     return {
-        name: Wording(tuple(kind.get("train", ())), tuple(kind["heldout"]))
+        name: Wording(tuple(kind.get("train", ())), tuple(kind.get("heldout", ())))
         for name, kind in tomllib.loads(text).items()
     }
 

@@ -110,7 +110,7 @@ def move_file(draw: Draw) -> Job:
     path = draw.path(draw.any(("txt", "md", "csv", "json", "log")))
     text = draw.filler(path)
     files = {path: text} | draw.clutter([path])
-    kind = draw.any(("copy", "rename", "delete"))
+    kind = draw.any(("copy", "rename", "delete"), ("rename",))
     target = draw.new_path(list(files), path.rpartition(".")[2])
     if draw.chance(0.3) and kind != "delete":
         target = f"{draw.pick(names.FOLDERS)}/{path.rpartition('/')[2]}"
@@ -190,5 +190,5 @@ FAMILIES = (
     Family("write_given", "a file with given content", write_given, weight=2.0),
     Family("append_line", "a line at the end of a file", append_line),
     Family("change_setting", "another value for a setting", change_setting, weight=1.2),
-    Family("move_file", "copy, rename or delete a file", move_file, weight=1.8),
+    Family("move_file", "copy, rename or delete a file", move_file, weight=2.4),
 )
