@@ -178,7 +178,7 @@ class LocalPolicy:
         tokenized = (perf_counter() - started) * 1000
         request = replace(request, deadline=deadline, on_text=on_text, cancelled=cancelled, thinks=self._chat.thinks)
         completion = self._engine.complete(request)
-        if avoid and not self._chat.thinks:
+        if not self._chat.thinks:
             completion = otherwise(self._engine.complete, request, completion, avoid, self._loaded.tokenizer)
         return replace(completion, milliseconds={"tokenize": round(tokenized, 3), **completion.milliseconds})
 

@@ -1,10 +1,11 @@
-"""Another action where the model says one again that failed.
+"""Another action where the model repeats itself: an action that failed, or a piece of text without end.
 
 Greedy decoding says nearly the same to nearly the same prompt: told that `donors.csv` does not exist, a small model
 often asks for `donors.csv` once more, until the brake ends the session. What it would have said next is mostly what is
 meant. So the action is taken back to the token it was least sure of, which may not come there again, and goes on from
 there as before: a limited discrepancy search (Harvey & Ginsberg 1995) with one discrepancy, over the places in order
-of doubt.
+of doubt. An action that was cut at its limit because it said one thing over and over is taken back to where it
+began to.
 """
 
 from __future__ import annotations
@@ -22,30 +23,34 @@ if TYPE_CHECKING:
 
 PLACES = 4
 """How many places are tried before the action is said again after all."""
+COPIES, LONGEST_COPY = 8, 96
+"""So many copies in a row, up to the cut, of so many tokens at most, are no text that was meant."""
 LONGEST_TOKEN = 24
 """Characters."""
+Complete = Callable[["Request"], Completion]
 
 
 def otherwise(
-    complete: Callable[[Request], Completion],
-    request: Request,
-    first: Completion,
-    avoid: Sequence[Action],
-    tokenizer: ModelTokenizer,
+    complete: Complete, request: Request, first: Completion, avoid: Sequence[Action], tokenizer: ModelTokenizer
 ) -> Completion:
-    """`first`, or where it is one of `avoid`, an action that is none of them, if one of the nearest is.
+    """`first`, or another action where that is one of `avoid`, or was cut while it repeated itself.
 
-    Tokens of what was taken back count as sampled in the usage, so that a budget covers them.
+    If none of those nearest will do, it is `first` after all. Tokens of what was taken back count as sampled in the
+    usage, so that a budget covers them.
     """
-    if not _is_one_of(first, avoid):
+    if first.finish == "length":
+        places = _second_copy(first)
+    elif _is_one_of(first, avoid):
+        chosen = [place for place, sampled in enumerate(first.sampled) if sampled]
+        places = sorted(chosen, key=lambda place: first.logprobs[place])[:PLACES]
+    else:
         return first
-    chosen = [place for place, sampled in enumerate(first.sampled) if sampled]
     taken_back = 0
-    for place in sorted(chosen, key=lambda place: first.logprobs[place])[:PLACES]:
+    for place in places:
         said = tuple(zip(first.token_ids[:place], first.sampled, first.logprobs, strict=False))
         barred = _beginnings(tokenizer.decode(first.token_ids[place:]), first.token_ids[place], tokenizer)
         other = complete(replace(request, said=said, barred=barred, on_text=_untold))
-        if not _is_one_of(other, avoid):
+        if other.finish != "length" and not _is_one_of(other, avoid):
             unsaid = len(first.token_ids) - place + taken_back
             return replace(other, usage=replace(other.usage, sampled=other.usage.sampled + unsaid))
         taken_back += len(other.token_ids) - place
@@ -59,8 +64,20 @@ def _untold(_: str) -> None:
 def _is_one_of(completion: Completion, avoid: Sequence[Action]) -> bool:
     if completion.finish != "stop":
         return False
-    said = json.loads(completion.text)
+    said = json.loads(completion.text) if avoid else {}
     return any(said["tool"] == action.tool and said["args"] == action.args for action in avoid)
+
+
+def _second_copy(cut: Completion) -> list[int]:
+    """The place where a text begins to repeat what it then repeats up to its cut; none where it does not."""
+    ids = cut.token_ids[: max((place + 1 for place, sampled in enumerate(cut.sampled) if sampled), default=0)]
+    for length in range(1, min(LONGEST_COPY, len(ids) // COPIES) + 1):
+        begin = len(ids) - length
+        while begin > 0 and ids[begin - 1] == ids[begin - 1 + length]:
+            begin -= 1
+        if len(ids) - begin >= COPIES * length:
+            return [begin + length]
+    return []
 
 
 def _beginnings(text: str, first: int, tokenizer: ModelTokenizer) -> frozenset[int]:

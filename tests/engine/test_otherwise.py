@@ -6,15 +6,17 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 import pytest
 
+from agent.engine.decode import Request
 from agent.engine.models import LoadedModel
 from agent.engine.sampling import Sampling
 from agent.policies.local import LocalPolicy
-from agent.types import Action, Completion, Message, Prompt
+from agent.policies.otherwise import otherwise
+from agent.types import Action, Completion, Message, Prompt, TokenUsage
 from tests.models import tool_schema
 
 PROMPT = Prompt((Message("system", "You are an agent.", "system"), Message("user", "Goal: count the lines.", "goal")))
@@ -99,3 +101,55 @@ def test_where_there_is_no_other_action_it_is_said_again(loaded: LoadedModel) ->
     policy = LocalPolicy(loaded, session="s", sampling=Sampling())
     first = say(policy, schema={"anyOf": [only]})
     assert say(policy, [action(first)], schema={"anyOf": [only]}).text == first.text
+
+
+def test_an_action_that_repeats_itself_without_end_is_taken_back_to_where_it_began_to() -> None:
+    """The model of this test says one token for ever, until it may not."""
+    said: list[Request] = []
+
+    def complete(request: Request) -> Completion:
+        said.append(request)
+        ids = [id for id, _, _ in request.said]
+        return _completion([*ids, 7, 8], "stop")
+
+    looping = _completion([1, 2, 3, *(4, 5) * 30], "length")
+    request = Request("s", [9], tool_schema(), max_tokens=100)
+    done = otherwise(complete, request, looping, (), _Letters())  # pyright: ignore[reportArgumentType]
+    assert [id for id, _, _ in said[0].said] == [1, 2, 3, 4, 5]
+    assert said[0].barred == {4}
+    assert (done.finish, done.token_ids) == ("stop", (1, 2, 3, 4, 5, 7, 8))
+    assert done.usage.generated == 7 + 58
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3, *(4, 5) * 7], [1, *(4,) * 30, 2], list(range(60))])
+def test_what_was_cut_without_a_loop_stays_cut(ids: list[int]) -> None:
+    cut = _completion(ids, "length")
+    request = Request("s", [9], tool_schema(), max_tokens=100)
+    assert otherwise(_never, request, cut, (), _Letters()) == cut  # pyright: ignore[reportArgumentType]
+
+
+def test_a_loop_that_only_leads_to_others_is_cut_as_before() -> None:
+    looping = _completion([1, *(4, 5) * 30], "length")
+    request = Request("s", [9], tool_schema(), max_tokens=100)
+    done = otherwise(lambda _: looping, request, looping, (), _Letters())  # pyright: ignore[reportArgumentType]
+    assert (done.finish, done.token_ids) == ("length", looping.token_ids)
+    assert done.usage.generated > looping.usage.generated
+
+
+def _never(request: Request) -> Completion:
+    raise AssertionError(f"nothing is to be said again: {request}")
+
+
+def _completion(ids: list[int], finish: Literal["stop", "length"]) -> Completion:
+    usage = TokenUsage(sampled=len(ids))
+    return Completion("{}", "", finish, tuple(ids), (True,) * len(ids), (-0.1,) * len(ids), usage)
+
+
+class _Letters:
+    """A tokenizer of one letter a token."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(97 + id) for id in ids)
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) - 97 for letter in text]
