@@ -194,7 +194,8 @@ def _spoken(draw: Draw, day: date) -> str:
 
 def _computed(goal: str, expression: str, value: float) -> Job:
     rounded = not float(value).is_integer() or "/" in expression or "." in expression
-    code = f"print(round({expression}, 2))" if rounded else f"print({expression})"
+    decimals = 2 if abs(value) >= 1 else 6
+    code = f"print(round({expression}, {decimals}))" if rounded else f"print({expression})"
     return _run(goal, code, "I compute that with Python.", value)
 
 
