@@ -51,14 +51,14 @@ check: $(STAMP)  ## ruff, pyright (strict) and the tests
 # What ships in agent/starter_adapter, in pieces that each have sessions of their own and go on from the one before:
 # sessions, learning rate, tokens of a step. MINUTES is the time that each may take; the rate is brought down to fit it.
 # Then the mean of two of them practises what it misses: it tries TRIED goals, and learns from teachers who solve those
-# that it did not, and from some more. A last piece goes on from there on LAST sessions; what ships is the mean of what it
-# began with and what it made.
+# that it did not, and from some more. Each of the LAST pieces (sessions, seed) goes on from there, to the mean of what it
+# began with and what it made; the last mean ships.
 BUILD := build/starter
 MINUTES := 85
 PIECES := 3000,1e-3,6000 3000,7e-4,6000 5200,5e-4,3600 3000,4e-4,2400 4600,6e-4,2400 4300,8e-4,4800 4400,6e-4,2400
 MEAN := 5 7
 TRIED := 1500
-LAST := 4300
+LAST := 4300,20 6500,30
 AGENT := $(BIN)/python -m agent
 TRAIN := --model starter --max-minutes $(MINUTES) --evaluations 2 --patience 0 --holdout-share 0.02
 # One piece: $(call piece,NAME,SESSIONS,SEED OF THEM,RATE,TOKENS OF A STEP,START,SEED).
@@ -93,8 +93,11 @@ practice: $(STAMP)
 	$(AGENT) dataset build $(BUILD)/practised/sessions -o $(BUILD)/dataset --raw --held-out $(BUILD)/suite.jsonl
 	$(AGENT) train $(BUILD)/dataset -o $(BUILD)/adapter-practised --start $(BUILD)/mean --alpha 16 --epochs 2 --lr 6e-4 \
 		--batch-tokens 2400 $(TRAIN) --seed 8
-	$(call piece,last,$(LAST),20,6e-4,2400,--start $(BUILD)/adapter-practised --alpha 16,20)
-	$(call mean,practised last,adapter)
+	before=practised; for last in $(LAST); do \
+		set -- $$(echo $$last | tr , ' '); \
+		$(call piece,last-$$2,$$1,$$2,6e-4,2400,--start $(BUILD)/adapter-$$before --alpha 16,$$2) || exit; \
+		$(call mean,$$before last-$$2,adapter-mean-$$2) || exit; \
+		before=mean-$$2; done; cp -r $(BUILD)/adapter-$$before $(BUILD)/adapter
 	$(AGENT) eval $(BUILD)/suite.jsonl -o $(BUILD)/measured --adapter $(BUILD)/adapter
 	@echo "to ship it: cp $(BUILD)/adapter/{adapter_config.json,adapter_model.safetensors,whetstone.json} agent/starter_adapter/"
 
