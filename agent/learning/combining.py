@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from agent.engine.models import LoadedModel
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
-_MAKING = ("data_sha256", "dataset", "recipe", "training")
-"""Of a member's card, what says how it was made."""
+_MAKING = ("data_sha256", "dataset", "recipe", "training", "kind", "weights", "made_of")
+"""Of a member's card, what says how it was made; one that is itself a merge says so of its own members."""
 
 
 def write_ensemble(folder: Path, members: Sequence[Entry]) -> Path:

@@ -276,6 +276,9 @@ def test_a_weighted_merge_changes_the_base_by_the_weighted_sum(world: World) -> 
     card = json.loads((both / "whetstone.json").read_text())
     assert card["held_out"] == ["b"]
     assert [made["data_sha256"] for made in card["made_of"]] == card["parents"] == [first.id, second.id]
+    of_both = replace(first, card=card)
+    again = write_weighted(world.folder / "again", [of_both, second], [1, 1], cache=world.folder / "cache")
+    assert json.loads((again / "whetstone.json").read_text())["made_of"][0]["made_of"] == card["made_of"]
 
     small = write_weighted(world.folder / "s", [first, second], [0.75, -0.5], cache=world.folder / "cache", rank=2)
     cut = _delta(world, world.registry.add(small).id)
