@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.types import Action, Budget, Ending, Event
+from agent.types import Action, Budget, Effect, Ending, Event
 
 REPEATS = 3
 """The same action with the same result this often is no progress."""
@@ -155,19 +155,22 @@ def fold(events: Iterable[Event]) -> tuple[Spent, NoProgressBrake]:
 def failed_actions(events: Iterable[Event]) -> tuple[Action, ...]:
     """What failed or was refused and would again: nothing was changed since, and nobody resumed the session."""
     failed: list[Action] = []
-    action: Event | None = None
+    readers: set[str] = set()
+    action: Action | None = None
     for event in events:
-        if event.kind == "action":
-            action = event
-        elif event.kind == "resume" or (event.kind == "observation" and event.data["files"]):
+        data = event.data
+        if event.kind == "session":
+            readers = {tool["name"] for tool in data.get("tools", ()) if set(tool["effects"]) <= {Effect.READS.value}}
+        elif event.kind == "action":
+            action = Action(data["thought"], data["tool"], data["args"]) if data["tool"] else None
+        elif event.kind == "resume":
             failed.clear()
-        elif (
-            event.kind == "observation"
-            and event.data["status"] in ("error", "refused")
-            and action is not None
-            and action.data["tool"]
-        ):
-            failed.append(Action(action.data["thought"], action.data["tool"], action.data["args"]))
+        elif event.kind == "observation" and action is not None:
+            if data["status"] in ("error", "refused"):
+                failed.append(action)
+            again = any((one.tool, one.args) == (action.tool, action.args) for one in failed)
+            if data["files"] or (data["status"] == "ok" and (action.tool not in readers or again)):
+                failed.clear()
     return tuple(failed)
 
 

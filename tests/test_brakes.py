@@ -131,12 +131,19 @@ def test_each_limit_has_its_ending_and_names_its_flag(budget: Budget, ending: En
 
 def test_what_failed_is_known_until_something_changes() -> None:
     log = EventLog()
+    log[0].data["tools"] = [{"name": "read_file", "effects": ["reads"]}, {"name": "make", "effects": ["executes"]}]
     log.step(args={"path": "a"}, status="error", result="no file a")
     log.step(args={"path": "b"}, status="refused", result="not allowed")
     log.step(args={"path": "c"}, result="found")
     assert [action.args["path"] for action in failed_actions(list(log))] == ["a", "b"]
     log.step("write_file", {"path": "d"}, result="written", files=["d"])
     assert failed_actions(list(log)) == ()
+    log.step(args={"path": "e"}, status="error", result="no file e")
+    log.step("make", {}, result="a folder, which no list of files names")
+    assert failed_actions(list(log)) == ()
+    log.step(args={"path": "e"}, status="error", result="no file e")
+    log.step(args={"path": "e"}, result="there it is")
+    assert failed_actions(list(log)) == (), "something must have changed"
     log.step(args={"path": "e"}, status="error", result="no file e")
     log.add("resume", budget={}, action_schema={})
     assert failed_actions(list(log)) == (), "a person may have changed what was wrong"

@@ -35,8 +35,9 @@ def otherwise(
 ) -> Completion:
     """`first`, or another action where that is one of `avoid`, or was cut while it repeated itself.
 
-    If none of those nearest will do, it is `first` after all. Tokens of what was taken back count as sampled in the
-    usage, so that a budget covers them.
+    If none of those nearest will do, it is `first` after all. Usage and milliseconds are of all attempts, with what was
+    taken back among the sampled tokens; together they stay within the request's limit, but for the one attempt after a
+    cut, which may take as long again.
     """
     if first.finish == "length":
         places = _second_copy(first)
@@ -45,16 +46,36 @@ def otherwise(
         places = sorted(chosen, key=lambda place: first.logprobs[place])[:PLACES]
     else:
         return first
-    taken_back = 0
+    attempts, decoded = [first], len(first.token_ids)
     for place in places:
+        left = request.max_tokens - (0 if first.finish == "length" else decoded)
+        if left <= 0:
+            break
         said = tuple(zip(first.token_ids[:place], first.sampled, first.logprobs, strict=False))
         barred = _beginnings(tokenizer.decode(first.token_ids[place:]), first.token_ids[place], tokenizer)
-        other = complete(replace(request, said=said, barred=barred, on_text=_untold))
+        limit = min(request.max_tokens, place + left)
+        other = complete(replace(request, max_tokens=limit, said=said, barred=barred, on_text=_untold))
+        attempts.append(other)
+        decoded += len(other.token_ids) - place
         if other.finish != "length" and not _is_one_of(other, avoid):
-            unsaid = len(first.token_ids) - place + taken_back
-            return replace(other, usage=replace(other.usage, sampled=other.usage.sampled + unsaid))
-        taken_back += len(other.token_ids) - place
-    return replace(first, usage=replace(first.usage, sampled=first.usage.sampled + taken_back))
+            return _paid(other, attempts, decoded)
+    return _paid(first, attempts, decoded)
+
+
+def _paid(said: Completion, attempts: Sequence[Completion], decoded: int) -> Completion:
+    """What was said in the end, with the usage and the time of all attempts; `decoded` is their tokens together."""
+    usage = replace(
+        attempts[0].usage,
+        forced=said.usage.forced,
+        sampled=decoded - said.usage.forced,
+        drafted=sum(attempt.usage.drafted for attempt in attempts),
+        accepted=sum(attempt.usage.accepted for attempt in attempts),
+    )
+    parts = dict.fromkeys(part for attempt in attempts for part in attempt.milliseconds)
+    spent = {part: round(sum(attempt.milliseconds.get(part, 0.0) for attempt in attempts), 3) for part in parts}
+    if "first_token" in attempts[0].milliseconds:
+        spent["first_token"] = attempts[0].milliseconds["first_token"]
+    return replace(said, usage=usage, milliseconds=spent)
 
 
 def _untold(_: str) -> None:
@@ -76,7 +97,8 @@ def _second_copy(cut: Completion) -> list[int]:
         while begin > 0 and ids[begin - 1] == ids[begin - 1 + length]:
             begin -= 1
         if len(ids) - begin >= COPIES * length:
-            return [begin + length]
+            copy = range(begin + length, begin + 2 * length)
+            return [place for place in copy if cut.sampled[place]][:1]
     return []
 
 

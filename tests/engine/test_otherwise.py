@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import jsonschema
@@ -119,6 +120,33 @@ def test_an_action_that_repeats_itself_without_end_is_taken_back_to_where_it_beg
     assert said[0].barred == {4}
     assert (done.finish, done.token_ids) == ("stop", (1, 2, 3, 4, 5, 7, 8))
     assert done.usage.generated == 7 + 58
+
+
+def test_a_loop_is_left_at_a_token_that_was_chosen() -> None:
+    looping = replace(_completion([1, *(2, 3, 4) * 12], "length"), sampled=(True, *(False, True, True) * 12))
+    asked: list[Request] = []
+
+    def complete(request: Request) -> Completion:
+        asked.append(request)
+        return looping
+
+    otherwise(complete, Request("s", [9], tool_schema(), max_tokens=100), looping, (), _Letters())  # pyright: ignore[reportArgumentType]
+    assert [len(request.said) for request in asked] == [5]
+
+
+def test_all_attempts_together_stay_within_the_limit() -> None:
+    said = '{"thought":"","tool":"finish","args":{}}'
+    first = replace(_completion([1, 2, 3, 4], "stop"), text=said, logprobs=(-0.1, -2.0, -1.0, -0.1))
+    limits: list[int] = []
+
+    def complete(request: Request) -> Completion:
+        limits.append(request.max_tokens)
+        return first
+
+    request = Request("s", [9], tool_schema(), max_tokens=8)
+    done = otherwise(complete, request, first, [Action("", "finish", {})], _Letters())  # pyright: ignore[reportArgumentType]
+    assert limits == [1 + 4, 2 + 1], "the places 1 and 2, with what is left after four tokens and after seven"
+    assert done.text == said
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 3, *(4, 5) * 7], [1, *(4,) * 30, 2], list(range(60))])
