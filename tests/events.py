@@ -20,10 +20,10 @@ HEADER: dict[str, Any] = {
 class EventLog(list[Event]):
     """A list of events that numbers and times them: one second apart from `start` on."""
 
-    def __init__(self, start: float = 1000.0) -> None:
+    def __init__(self, start: float = 1000.0, **header: Any) -> None:
         super().__init__()
         self._clock: Iterator[float] = itertools.count(start)
-        self.add("session", **HEADER)
+        self.add("session", **{**HEADER, **header})
 
     def add(self, kind: str, **data: Any) -> Event:
         event = Event(len(self), kind, next(self._clock), data)

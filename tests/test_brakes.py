@@ -130,8 +130,8 @@ def test_each_limit_has_its_ending_and_names_its_flag(budget: Budget, ending: En
 
 
 def test_what_failed_is_known_until_something_changes() -> None:
-    log = EventLog()
-    log[0].data["tools"] = [{"name": "read_file", "effects": ["reads"]}, {"name": "make", "effects": ["executes"]}]
+    tools = [{"name": "read_file", "effects": ["reads"]}, {"name": "make", "effects": ["executes"]}]
+    log = EventLog(tools=tools)
     log.step(args={"path": "a"}, status="error", result="no file a")
     log.step(args={"path": "b"}, status="refused", result="not allowed")
     log.step(args={"path": "c"}, result="found")
