@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 from agent.learning.curriculum import names
@@ -33,25 +33,25 @@ TEXT = {
     "length": _SAID["text_length"],
     "letter": _SAID["text_letter"],
 }
-FACTORS: tuple[tuple[str, str, str, Callable[[float], float]], ...] = (
-    ("km", "miles", "{} / 1.609344", lambda x: x / 1.609344),
-    ("kilometres", "miles", "{} / 1.609344", lambda x: x / 1.609344),
-    ("miles", "km", "{} * 1.609344", lambda x: x * 1.609344),
-    ("kg", "pounds", "{} / 0.45359237", lambda x: x / 0.45359237),
-    ("pounds", "kg", "{} * 0.45359237", lambda x: x * 0.45359237),
-    ("inches", "cm", "{} * 2.54", lambda x: x * 2.54),
-    ("cm", "inches", "{} / 2.54", lambda x: x / 2.54),
-    ("feet", "metres", "{} * 0.3048", lambda x: x * 0.3048),
-    ("metres", "feet", "{} / 0.3048", lambda x: x / 0.3048),
-    ("degrees Celsius", "Fahrenheit", "{} * 9 / 5 + 32", lambda x: x * 9 / 5 + 32),
-    ("degrees Fahrenheit", "Celsius", "({} - 32) * 5 / 9", lambda x: (x - 32) * 5 / 9),
-    ("minutes", "hours", "{} / 60", lambda x: x / 60),
-    ("hours", "minutes", "{} * 60", lambda x: x * 60),
-    ("days", "hours", "{} * 24", lambda x: x * 24),
-    ("weeks", "days", "{} * 7", lambda x: x * 7),
-    ("seconds", "minutes", "{} / 60", lambda x: x / 60),
-    ("grams", "kg", "{} / 1000", lambda x: x / 1000),
-    ("litres", "millilitres", "{} * 1000", lambda x: x * 1000),
+FACTORS: tuple[tuple[str, str, str], ...] = (
+    ("km", "miles", "{} / 1.609344"),
+    ("kilometres", "miles", "{} / 1.609344"),
+    ("miles", "km", "{} * 1.609344"),
+    ("kg", "pounds", "{} / 0.45359237"),
+    ("pounds", "kg", "{} * 0.45359237"),
+    ("inches", "cm", "{} * 2.54"),
+    ("cm", "inches", "{} / 2.54"),
+    ("feet", "metres", "{} * 0.3048"),
+    ("metres", "feet", "{} / 0.3048"),
+    ("degrees Celsius", "Fahrenheit", "{} * 9 / 5 + 32"),
+    ("degrees Fahrenheit", "Celsius", "({} - 32) * 5 / 9"),
+    ("minutes", "hours", "{} / 60"),
+    ("hours", "minutes", "{} * 60"),
+    ("days", "hours", "{} * 24"),
+    ("weeks", "days", "{} * 7"),
+    ("seconds", "minutes", "{} / 60"),
+    ("grams", "kg", "{} / 1000"),
+    ("litres", "millilitres", "{} * 1000"),
 )
 
 OPENINGS = ("Hi! ", "Please work this out. ", "Quick one: ", "A sum for you: ", "I wonder: ", "Help me reckon. ")
@@ -147,14 +147,11 @@ def dates(draw: Draw) -> Job:
 
 def units(draw: Draw) -> Job:
     """A quantity in another unit."""
-    if draw.split == "train" and draw.chance(0.6):
-        a, b, formula = draw.any(rows("reckoning", "units"))
-        convert = None
-    else:
-        a, b, formula, convert = draw.any(FACTORS)
+    more = draw.split == "train" and draw.chance(0.6)
+    a, b, formula = draw.any(rows("reckoning", "units") if more else FACTORS)
     n = draw.whole(2, 900) if draw.chance(0.7) else draw.amount(1, 200)
-    value = convert(n) if convert else _value(formula.format(n))
-    return _computed(draw.say(UNITS, n=n, a=a, b=b), formula.format(n), value)
+    expression = formula.format(n)
+    return _computed(draw.say(UNITS, n=n, a=a, b=b), expression, _value(expression))
 
 
 def text_work(draw: Draw) -> Job:
