@@ -176,11 +176,7 @@ class Generation:
     def _go_on_from(self, said: Said) -> None:
         for id, sampled, logprob in said:
             self._matcher.consume([id])
-            self.ids.append(id)
-            self.sampled.append(sampled)
-            self.logprobs.append(logprob)
-            self._text += (content := self._vocabulary.bytes_of(id))
-            self._decoder.decode(content)
+            self._append([id], logprob if sampled else None, told=False)
         self._force()
 
     def _fits(self, ahead: Matcher, count: int) -> bool:
@@ -215,7 +211,7 @@ class Generation:
     def _end_if_finished(self) -> None:
         self.done = bool(self.ids) and self.ids[-1] == self._vocabulary.end_id
 
-    def _append(self, ids: list[int], logprob: float | None) -> None:
+    def _append(self, ids: list[int], logprob: float | None, *, told: bool = True) -> None:
         for id in ids:
             self.ids.append(id)
             self.sampled.append(logprob is not None)
@@ -225,7 +221,8 @@ class Generation:
                 self._thought += content
             elif content:
                 self._text += content
-                if piece := self._decoder.decode(content):
+                piece = self._decoder.decode(content)
+                if piece and told:
                     self._on_text(piece)
 
     # --- thinking -----------------------------------------------------------------------------------------------
